@@ -1,0 +1,1 @@
+"""The flynn-host command."""

@@ -1,0 +1,1 @@
+"""The leader: the cluster's state, and who leads."""

@@ -1,0 +1,1 @@
+"""Docker behind the container interface."""

@@ -1,0 +1,1 @@
+"""The HTTP API: Klein resources, wire types, event streams, error table."""

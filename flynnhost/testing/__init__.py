@@ -1,0 +1,1 @@
+"""Verified fakes, and the contracts they share with the real things."""
