@@ -1,0 +1,42 @@
+# All that happens here is in etc/setup/, in scripts of a page each.
+.DEFAULT_GOAL := help
+.PHONY: help run test unit check lint format lock changelog build clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '%-16s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "make run takes HOST_ID, LISTEN, EXTERNAL, STATE_DIR and ARGS, as in: make run HOST_ID=h1"
+
+run: ## Set up this machine and run a cluster of one host on it
+	@etc/setup/run.sh
+
+test: ## Set up this machine for tests, then run the linters and every test
+	@etc/setup/test.sh all
+
+unit: ## Run the tests that are quick and need nothing but Python
+	@etc/setup/test.sh unit
+
+check lint: ## Run the linters only
+	@etc/setup/test.sh lint
+
+format: ## Put the code into its one format
+	@etc/setup/test.sh setup
+	@.venv/bin/ruff check --fix --select I .
+	@.venv/bin/ruff format .
+
+lock: ## Resolve the dependencies anew into requirements*.txt
+	@etc/setup/lock.sh
+
+changelog: ## Show what the changelog fragments will become
+	@etc/setup/test.sh setup
+	@.venv/bin/towncrier build --draft
+
+build: ## Build the source distribution and the wheel into dist/
+	@etc/setup/test.sh setup
+	@.venv/bin/python -m build --no-isolation
+
+clean: ## Remove everything that was made here but the state of hosts
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f .coverage .run/*.log .run/setup.lock twisted/plugins/dropin.cache
+	find flynnhost twisted tests etc benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
