@@ -41,6 +41,19 @@ class InvalidField(FlynnHostError):
 
 
 @frozen
+class BadSyntax(FlynnHostError):
+    """What was sent can't be read at all.
+
+    :param reason: what is wrong with it, to be read after its name.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the body {self.reason}"
+
+
+@frozen
 class UnknownJob(FlynnHostError):
     """This host has no such job."""
 
