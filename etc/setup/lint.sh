@@ -6,20 +6,26 @@ set -euo pipefail
 cd "$ROOT"
 export PATH="$VENV/bin:$PATH"
 
-say "ruff check"
-ruff check .
-say "ruff format --check"
-ruff format --check .
-say "mypy"
-mypy
-say "lint-imports"
-lint-imports --no-logo --config setup.cfg
-say "towncrier"
-towncrier build --draft --version check >/dev/null
+failed=()
+
+# check NAME COMMAND...: goes on after a failure, so that one run shows all there is to mend.
+check() {
+    local name=$1
+    shift
+    say "$name"
+    "$@" || failed+=("$name")
+}
+
+check "ruff check" ruff check .
+check "ruff format" ruff format --check .
+check mypy mypy
+check lint-imports lint-imports --no-logo --config setup.cfg
+check towncrier towncrier build --draft --version check >"$RUN/changelog.log"
 if git rev-parse --verify --quiet origin/main >/dev/null 2>&1; then
-    towncrier check --compare-with origin/main
+    check "towncrier check" towncrier check --compare-with origin/main
 fi
 if have shellcheck; then
-    say "shellcheck"
-    shellcheck --external-sources etc/setup/*.sh .ci/run
+    check shellcheck shellcheck --external-sources etc/setup/*.sh .ci/run
 fi
+
+[ ${#failed[@]} = 0 ] || die "These checks failed: ${failed[*]}"
