@@ -304,10 +304,10 @@ class ISubscription(Protocol):
         """Hear nothing more. May be called again."""
 
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class IFeed(Protocol[T]):
+class IFeed(Protocol[T_co]):
     """Numbered events, the last of which are kept for those who come back."""
 
     @property
@@ -315,7 +315,7 @@ class IFeed(Protocol[T]):
         """The ID of the newest event; what comes after it is what comes from now on."""
 
     def subscribe(
-        self, listener: Callable[[str, T], None], *, key: str | None = None, after: str | None = None
+        self, listener: Callable[[str, T_co], None], *, key: str | None = None, after: str | None = None
     ) -> ISubscription:
         """Call ``listener(event_id, event)`` for each event from now on, at once and in order.
 
