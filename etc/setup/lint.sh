@@ -16,11 +16,20 @@ check() {
     "$@" || failed+=("$name")
 }
 
+# fragments: whether those there are can be put together.
+fragments() {
+    local draft
+    draft=$(towncrier build --draft --version check 2>&1) || {
+        complain "$draft"
+        return 1
+    }
+}
+
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check mypy mypy
 check lint-imports lint-imports --no-logo --config setup.cfg
-check towncrier towncrier build --draft --version check >"$RUN/changelog.log"
+check "changelog fragments" fragments
 if git rev-parse --verify --quiet origin/main >/dev/null 2>&1; then
     check "towncrier check" towncrier check --compare-with origin/main
 fi

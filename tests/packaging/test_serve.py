@@ -1,0 +1,204 @@
+"""What "make run" does once the machine is set up."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SERVE = Path(__file__).resolve().parents[2] / "etc" / "setup" / "serve.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("serve", SERVE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+serve = load()
+
+
+class TestCommand:
+    def test_defaults_are_a_cluster_of_one_on_loopback(self) -> None:
+        line = serve.command({})
+        assert line[1:5] == ["--nodaemon", "--pidfile=", "flynn-host", "--solo"]
+        assert line[line.index("--listen") + 1] == "tcp:1113:interface=127.0.0.1"
+        assert "--host-id" not in line
+
+    def test_every_setting_has_a_variable(self) -> None:
+        line = serve.command(
+            {
+                "LISTEN": "tcp:9:interface=10.0.0.1",
+                "HOST_ID": "h1",
+                "EXTERNAL": "10.0.0.1",
+                "STATE_DIR": "/tmp/state",
+                "ARGS": "--tag 'a b'",
+            }
+        )
+        assert line[line.index("--listen") :] == [
+            *("--listen", "tcp:9:interface=10.0.0.1"),
+            *("--state-dir", "/tmp/state"),
+            *("--host-id", "h1"),
+            *("--external", "10.0.0.1"),
+            *("--tag", "a b"),
+        ]
+
+    def test_without_a_way_out_the_host_is_known_by_its_loopback_address(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serve, "has_default_route", lambda: False)
+        assert serve.command({})[-2:] == ["--external", "127.0.0.1"]
+
+    @pytest.mark.parametrize(
+        ("listen", "url"),
+        [
+            ("tcp:1113:interface=127.0.0.1", "http://127.0.0.1:1113"),
+            ("tcp:1113", "http://127.0.0.1:1113"),
+            ("tcp:port=80:interface=0.0.0.0", "http://127.0.0.1:80"),
+            (r"tcp:1113:interface=\:\:1", "http://[::1]:1113"),
+            ("ssl:443:interface=10.0.0.1:privateKey=k", "https://10.0.0.1:443"),
+        ],
+    )
+    def test_the_url_is_where_it_listens(self, listen: str, url: str) -> None:
+        assert serve.url_of(listen) == url
+
+
+class TestNextSteps:
+    def lines(self) -> list[list[str]]:
+        text = serve.next_steps("http://127.0.0.1:1113", "h1", "/state")
+        return [shlex.split(line) for line in text.splitlines() if line.startswith("  curl")]
+
+    def test_the_first_line_runs_a_job_on_this_host(self) -> None:
+        first, *_ = self.lines()
+        ((host, jobs),) = json.loads(first[first.index("-d") + 1]).items()
+        assert host == "h1"
+        assert jobs[0]["artifact"] == {"url": "busybox:latest"}
+        assert "Content-Type: application/json" in first
+
+    def test_the_other_lines_are_about_that_job(self) -> None:
+        first, *others = self.lines()
+        job = json.loads(first[-1])["h1"][0]["id"]
+        assert [line[-1].removeprefix("http://127.0.0.1:1113") for line in others] == [
+            f"/host/jobs/{job}/log",
+            f"/host/jobs/{job}",
+            "/host/jobs?snapshot=true",
+            f"/host/jobs/{job}",
+        ]
+
+    def test_each_time_the_job_is_another_one(self) -> None:
+        assert self.lines()[0] != self.lines()[0]
+
+
+# Stands in for twistd: counts the signals it gets, and ends a while after the first.
+STAND_IN = """
+import signal, time
+got = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: got.append(signal.Signals(number).name))
+print("started", flush=True)
+while not got:
+    time.sleep(0.01)
+time.sleep(0.3)
+print("got", *got, flush=True)
+"""
+
+
+@pytest.fixture
+def makefile(tmp_path: Path) -> Path:
+    """A Makefile whose goals run serve.py with a stand-in for twistd."""
+    for name, code in (("run", STAND_IN), ("broken", "raise SystemExit(7)")):
+        (tmp_path / f"{name}.py").write_text(
+            textwrap.dedent(f"""
+                import sys
+                sys.path.insert(0, {str(SERVE.parent)!r})
+                import serve
+                serve.command = lambda environment: [sys.executable, "-c", {code!r}]
+                serve.announce = lambda listen, state_dir: None
+                sys.exit(serve.main())
+            """)
+        )
+    path = tmp_path / "Makefile"
+    path.write_text("".join(f"{name}:\n\t@{sys.executable} {name}.py\n" for name in ("run", "broken")))
+    return path
+
+
+def read_until(read: Callable[[], bytes], wanted: bytes) -> bytes:
+    seen = b""
+    while wanted not in seen and (data := read()):
+        seen += data
+    assert wanted in seen, seen
+    return seen
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: the person's, the program's."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+class TestEnding:
+    def test_ctrl_c_at_a_terminal_is_a_good_end_for_make_too(
+        self, makefile: Path, terminal: tuple[int, int]
+    ) -> None:
+        ours, theirs = terminal
+
+        def take_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+        make = subprocess.Popen(
+            ["make", "-C", str(makefile.parent), "run"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            preexec_fn=take_terminal,
+        )
+        read_until(lambda: os.read(ours, 1000), b"started")
+        os.write(ours, b"\x03")
+        output = read_until(lambda: os.read(ours, 1000), b"has ended")
+        assert make.wait(10) == 0
+        assert b"got SIGTERM\r\n" in output
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_to_all_processes_reaches_the_host_once(
+        self, makefile: Path, number: signal.Signals
+    ) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "run.py"], cwd=makefile.parent, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert process.stdout is not None
+        read_until(process.stdout.readline, b"started")
+        os.killpg(process.pid, number)
+        output, _ = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert b"got SIGTERM\n" in output
+
+    def test_a_host_that_ends_by_itself_is_a_failure(self, makefile: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "broken.py"],
+            cwd=makefile.parent,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+        )
+        assert done.returncode == 7
+        assert b"status 7" in done.stderr
