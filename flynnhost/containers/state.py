@@ -1,0 +1,60 @@
+"""What Docker says of containers, in our terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flynnhost.interfaces import ContainerState, ContainerSummary
+
+_WITH_A_PROCESS = ("running", "paused", "restarting")
+
+
+def container_state(data: Mapping[str, Any]) -> ContainerState:
+    """The state in the answer to an inspect."""
+    state = data["State"]
+    return ContainerState(
+        id=data["Id"],
+        name=data["Name"].removeprefix("/"),
+        labels=data["Config"].get("Labels") or {},
+        running=bool(state["Running"]),
+        started_at=timestamp(state.get("StartedAt", "")),
+        finished_at=timestamp(state.get("FinishedAt", "")),
+        exit_code=state.get("ExitCode", 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        error=state.get("Error") or "",
+        internal_ip=_internal_ip(data.get("NetworkSettings") or {}),
+        pid=state.get("Pid", 0),
+    )
+
+
+def container_summary(data: Mapping[str, Any]) -> ContainerSummary:
+    """One container of the answer to a listing."""
+    names = data.get("Names") or [""]
+    return ContainerSummary(
+        id=data["Id"],
+        name=names[0].removeprefix("/"),
+        labels=data.get("Labels") or {},
+        running=data.get("State") in _WITH_A_PROCESS,
+    )
+
+
+def timestamp(text: str) -> datetime | None:
+    """The time in an RFC 3339 text with any number of decimals; None for Go's zero time.
+
+    :raises ValueError: if it is not such a text.
+    """
+    if not text or text.startswith("0001-01-01T"):
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _internal_ip(network: Mapping[str, Any]) -> str:
+    if network.get("IPAddress"):
+        return str(network["IPAddress"])
+    for endpoint in (network.get("Networks") or {}).values():
+        if endpoint and endpoint.get("IPAddress"):
+            return str(endpoint["IPAddress"])
+    return ""

@@ -1,0 +1,127 @@
+"""Containers that exist in memory only, and what their processes do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IDelayedCall
+
+from flynnhost.interfaces import ContainerSpec, ContainerState, ContainerSummary, LogQuery
+from flynnhost.testing.container_output import FakeLogStream, Piece, last_lines
+
+
+@frozen
+class Program:
+    """What a container's process does when nobody intervenes.
+
+    :param output: the lines it writes at once when it starts, each with its stream.
+    :param exits_after: seconds from its start to its end; 0 ends it before the start is
+        answered; None lets it run.
+    :param on_signal: the exit code for each signal that ends it.
+    :param refused: why the engine can't start it; empty if it can.
+    """
+
+    output: tuple[Piece, ...] = ()
+    exits_after: float | None = None
+    exit_code: int = 0
+    oom_killed: bool = False
+    on_signal: Mapping[int, int] = field(factory=lambda: {2: 130, 9: 137, 15: 143})
+    refused: str = ""
+
+
+@define(eq=False)
+class FakeContainer:
+    """A container in memory.
+
+    :ivar starts: how often its process was started.
+    """
+
+    id: str
+    spec: ContainerSpec
+    number: int
+    running: bool = False
+    starts: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    program: Program = field(factory=Program)
+    output: list[Piece] = field(factory=list)
+    readers: list[FakeLogStream] = field(factory=list)
+    exit_timer: IDelayedCall | None = None
+
+    def state(self) -> ContainerState:
+        """What an inspect says."""
+        return ContainerState(
+            id=self.id,
+            name=self.spec.name,
+            labels=self.spec.labels,
+            running=self.running,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            exit_code=self.exit_code,
+            oom_killed=self.oom_killed,
+            error=self.error,
+            internal_ip=self._internal_ip(),
+            pid=1000 + self.number if self.running else 0,
+        )
+
+    def summary(self) -> ContainerSummary:
+        """What a listing says."""
+        return ContainerSummary(self.id, self.spec.name, self.spec.labels, self.running)
+
+    def has_labels(self, labels: Mapping[str, str]) -> bool:
+        """Whether it has all these labels."""
+        return labels.items() <= self.spec.labels.items()
+
+    def began(self, program: Program, now: datetime) -> None:
+        """Its process was started."""
+        self.program = program
+        self.running = True
+        self.starts += 1
+        self.started_at, self.finished_at = now, None
+        self.exit_code, self.oom_killed, self.error = 0, False, ""
+        for piece in program.output:
+            self.wrote(piece)
+
+    def ended(self, code: int, oom_killed: bool, now: datetime) -> None:
+        """Its process ended."""
+        if self.exit_timer is not None and self.exit_timer.active():
+            self.exit_timer.cancel()
+        self.exit_timer = None
+        self.running = False
+        self.finished_at = now
+        self.exit_code, self.oom_killed = code, oom_killed
+        self.close_readers()
+
+    def wrote(self, piece: Piece) -> None:
+        """Its process wrote a line."""
+        if self.spec.tty:
+            piece = (1, piece[1])
+        if self.spec.keep_output:
+            self.output.append(piece)
+        for reader in list(self.readers):
+            reader.written(piece)
+
+    def read(self, reader: FakeLogStream, query: LogQuery) -> None:
+        """Pass the output on to a reader."""
+        for piece in last_lines(self.output, query.tail):
+            reader.written(piece)
+        if query.follow and self.running:
+            self.readers.append(reader)
+        else:
+            reader.over()
+
+    def close_readers(self, error: Exception | None = None) -> None:
+        """End all transfers of its output."""
+        readers, self.readers = self.readers, []
+        for reader in readers:
+            reader.over(error)
+
+    def _internal_ip(self) -> str:
+        if not self.running or self.spec.host_network:
+            return ""
+        return f"172.17.{self.number // 250 % 250}.{self.number % 250 + 2}"
