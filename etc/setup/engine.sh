@@ -69,13 +69,13 @@ static_busybox() {
     if [ -z "$found" ] || ! ldd "$found" 2>&1 | grep -qE 'not a dynamic|statically linked'; then
         # Unpacked, not installed: that needs no root, and replaces no other busybox.
         (cd "$1" && apt-get download busybox-static && dpkg-deb -x busybox-static_*.deb package) >&2 || return 1
-        found=$(find "$1/package" -name busybox -type f | head -n 1)
+        found=$(find "$1/package" -path '*bin/busybox' -type f)
     fi
     echo "$found"
 }
 
 make_image() {
-    local work busybox applet
+    local work busybox applets applet
     work=$(mktemp -d "$RUN/image.XXXXXX")
     # shellcheck disable=SC2064
     trap "rm -rf '$work'" EXIT
@@ -90,7 +90,8 @@ make_image() {
     echo 'root:x:0:0:root:/root:/bin/sh' >"$work/root/etc/passwd"
     echo 'root:x:0:' >"$work/root/etc/group"
     cp "$busybox" "$work/root/bin/busybox"
-    for applet in $("$work/root/bin/busybox" --list); do
+    applets=$("$work/root/bin/busybox" --list)
+    for applet in $applets; do # one of them may be busybox itself
         [ -e "$work/root/bin/$applet" ] || ln -s busybox "$work/root/bin/$applet"
     done
     tar -C "$work/root" --owner=0 --group=0 -cf "$work/image.tar" .
