@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from flynnhost.containers.json_lines import json_lines
 from flynnhost.containers.lanes import EngineReactor
 from flynnhost.containers.session import EngineSessions
 from flynnhost.containers.translate import nothing_special, translated
@@ -58,6 +59,7 @@ class EventsWatch:
     _listener: IContainerListener
     _backoff: Backoff
     _stop_within: float
+    _forget: Callable[[EventsWatch], None]
     _closing: threading.Event = field(init=False, factory=threading.Event)
     _room: threading.Semaphore = field(init=False, factory=lambda: threading.Semaphore(_UNTOLD))
     _since: str = field(init=False, default="")
@@ -71,6 +73,7 @@ class EventsWatch:
 
     def stop(self) -> Deferred[None]:
         """See ``IWatch.stop``. Nothing is told after this call."""
+        self._forget(self)
         self._closing.set()
         self._room.release()
         self._sessions.abort()
@@ -120,7 +123,7 @@ class EventsWatch:
                 )
             session.wait_for_ever()
             self._thd_tell(self._arrived)
-            for event in _events(answer.raw.stream(decode_content=False)):
+            for event in json_lines(answer.raw.stream(decode_content=False)):
                 self._thd_hand_over(event)
         finally:
             session.close()
@@ -173,13 +176,3 @@ class EventsWatch:
         for each in stopped:
             if not each.called:
                 each.callback(None)
-
-
-def _events(chunks: Iterator[bytes]) -> Iterator[Mapping[str, Any]]:
-    """The events in a stream of lines, however it is cut up."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,7 +17,7 @@ from flynnhost.errors import EngineUnavailable
 T = TypeVar("T")
 
 
-class EngineReactor(IReactorTime, IReactorFromThreads, Protocol):  # type: ignore[misc]
+class EngineReactor(IReactorTime, IReactorFromThreads):
     """What calls in threads need of a reactor."""
 
 

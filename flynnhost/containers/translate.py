@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -86,6 +87,19 @@ def understood(refusal: Refusal, reading: Reading) -> FlynnHostError:
     return EngineRefused(refusal.words)
 
 
+def explanation(body: bytes) -> str:
+    """The engine's words in the body of an answer."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()
+
+
+def timed_out(error: BaseException | None) -> bool:
+    """Whether this is what docker-py raises when nothing came in time."""
+    return isinstance(error, requests.Timeout | TimeoutError | urllib3.exceptions.TimeoutError)
+
+
 def nothing_special(_refusal: Refusal) -> FlynnHostError | None:
     """For requests that know no refusal of their own."""
     return None
@@ -145,7 +159,7 @@ def _missing(container: str, refusal: Refusal) -> FlynnHostError | None:
 
 def _root_cause(error: BaseException) -> str:
     """The words of the error in which a chain of wrapped ones began."""
-    if isinstance(error, requests.Timeout | TimeoutError | urllib3.exceptions.TimeoutError):
+    if timed_out(error):
         return "no answer in time"
     inner = [arg for arg in error.args if isinstance(arg, BaseException)]
     reason = getattr(error, "reason", None)

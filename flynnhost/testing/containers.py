@@ -174,6 +174,8 @@ class FakeContainers:
 
     def watch(self, labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """See ``IContainers.watch``."""
+        if self._closed:
+            raise EngineUnavailable("the connection is closed for good")
         return self._events.watch(labels, listener)
 
     def close(self) -> Deferred[None]:
@@ -375,6 +377,8 @@ class FakeContainers:
     def _logs(self, container: FakeContainer, query: LogQuery, receiver: ILogReceiver) -> ILogStream:
         if not container.spec.keep_output:
             raise EngineRefused("configured logging driver does not support reading")
+        if not query.stdout and not query.stderr:
+            raise EngineRefused("Bad parameters: you must choose at least one stream")
         stream = FakeLogStream(query, receiver)
         container.read(stream, query)
         self._clock.callLater(0, stream.begin)
