@@ -1,4 +1,4 @@
-"""Rules about parts of Twisted, which import-linter sees only as a whole."""
+"""Rules that import-linter can't check: it sees Twisted only as a whole, and wants each module named."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def test_the_reactor_is_handed_in() -> None:
 @pytest.mark.parametrize("forbidden", ["twisted.web", "klein"])
 def test_the_host_and_the_cluster_know_nothing_of_http_servers(forbidden: str) -> None:
     assert offenders(forbidden, within=("agent", "cluster")) == []
+
+
+def test_what_all_share_knows_none_of_those_who_share_it() -> None:
+    """The modules at the top of the package use no package of it, but for those that put all together."""
+    shared = tuple(path.name for path in PRODUCT.glob("*.py") if path.name not in ("tap.py", "host.py"))
+    packages = [path.parent.name for path in PRODUCT.glob("*/__init__.py")]
+    assert {
+        name: found for name in packages if (found := offenders(f"flynnhost.{name}", within=shared))
+    } == {}
 
 
 def test_the_model_does_no_io() -> None:
