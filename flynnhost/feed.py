@@ -19,8 +19,10 @@ class _Subscription(Generic[T]):
     listener: Callable[[str, T], None]
     _key: str | None
     _listeners: dict[str | None, dict[_Subscription[T], None]]
+    cancelled: bool = field(init=False, default=False)
 
     def cancel(self) -> None:
+        self.cancelled = True
         of_key = self._listeners.get(self._key, {})
         of_key.pop(self, None)
         if not of_key:
@@ -72,7 +74,8 @@ class Feed(Generic[T]):
         subscription = _Subscription(listener, key, self._listeners)
         for event_id, event in missed:
             self._tell(subscription, event_id, event)
-        self._listeners.setdefault(key, {})[subscription] = None
+        if not subscription.cancelled:
+            self._listeners.setdefault(key, {})[subscription] = None
         return subscription
 
     def _id(self, number: int) -> str:
@@ -80,7 +83,8 @@ class Feed(Generic[T]):
 
     def _after(self, event_id: str, key: str | None) -> list[tuple[str, T]]:
         epoch, _, number = event_id.rpartition("-")
-        if epoch != self._epoch or not number.isdecimal():
+        # No number of ours is longer, and Python refuses to read very long ones.
+        if epoch != self._epoch or not number.isdecimal() or len(number) > 20:
             raise ResyncNeeded(event_id)
         seen = int(number)
         oldest = self._ring[0][0] if self._ring else self._number + 1

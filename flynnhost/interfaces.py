@@ -15,7 +15,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from flynnhost.model import ActiveJob, Host, HostEvent, Job, JobEvent, Placement
+from flynnhost.model import ActiveJob, Host, HostEvent, Job, JobEvent, JobStatus, Placement
 
 # --- containers --------------------------------------------------------------
 
@@ -403,8 +403,10 @@ class IAgent(Interface):
 class IHostLink(Protocol):
     """The leader's way to one host."""
 
-    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[None]:
-        """Hand over jobs. Fires when the host has them on disk; fails like ``IAgent.accept``."""
+    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
+        """Hand over jobs. Fires when the host has them on disk, with where each of them is;
+        fails like ``IAgent.accept``.
+        """
 
 
 class ICluster(Interface):

@@ -115,6 +115,16 @@ class Agent(Service):
             waiter.callback(None)
         return waiter
 
+    def begin_term(self) -> Deferred[int]:
+        """Fires with a term higher than any this host has seen, when that is on disk."""
+        return shielded(Deferred.fromCoroutine(self._begin_term()))
+
+    async def _begin_term(self) -> int:
+        await self.opened()
+        term = self.highest_term + 1
+        await self._intake.accept([], term)
+        return term
+
     async def _start(self) -> None:
         try:
             contents = await self._journal.open()

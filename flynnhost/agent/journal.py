@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail
@@ -27,7 +26,7 @@ MAX_GROUP = 1_000
 """Writes that share one transaction at the most."""
 
 
-class JournalReactor(IReactorTime, IReactorFromThreads, Protocol):  # type: ignore[misc]
+class JournalReactor(IReactorTime, IReactorFromThreads):
     """What the journal needs of a reactor."""
 
 

@@ -27,6 +27,7 @@ from flynnhost.errors import (
     PortTaken,
     PullFailed,
 )
+from flynnhost.image import parse_image
 from flynnhost.interfaces import ContainerState, IContainers
 from flynnhost.model import ActiveJob, Phase
 
@@ -130,6 +131,8 @@ class Runner:
         try:
             await self._start(job_id)
         except ImageMissing as e:
+            if not parse_image(self._table.get(job_id).job.artifact.url).pullable:
+                raise EngineRefused(f"{e}, and an image ID can't be pulled") from e
             return e.image
         finally:
             self._slots.release()

@@ -1,0 +1,111 @@
+"""The twistd plugin: from options to the tree of services."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from flynnhost import __version__
+from flynnhost.agent.journal import SqliteJournal
+from flynnhost.agent.state_dir import lock_state_dir
+from flynnhost.containers.client import DockerClient
+from flynnhost.errors import FlynnHostError, InvalidField
+from flynnhost.host import build_host
+from flynnhost.settings import Settings, attribute, settings
+
+
+class Options(usage.Options):
+    """The options of ``twistd flynn-host``. A bad one ends the process with one line and status 1."""
+
+    synopsis = "--solo [options]"
+    longdesc = (
+        "Runs jobs in Docker containers on this host, and leads the cluster when elected. "
+        "Every option can also stand in the file that --config names."
+    )
+    optFlags: ClassVar[Sequence[Sequence[Any]]] = [
+        ["force", None, "End and remove the containers that an earlier instance of this host booted."],
+        ["solo", None, "This host is the whole cluster; no etcd is needed."],
+    ]
+    optParameters: ClassVar[Sequence[Sequence[Any]]] = [
+        ["external", None, None, "IP at which this host and its containers are reached. "
+         "[default: the address of the default route]"],
+        ["bind", None, None, "IP on which jobs' ports are published. [default: all]"],
+        ["id", None, None, "This host's ID, without a dash. [default: the host name without dashes]"],
+        ["config", None, None, "JSON file with attributes and any of these options; the command line wins."],
+        ["state-dir", None, None, "Directory of what must outlive this process. "
+         "[default: /var/lib/flynn-host]"],
+        ["docker", None, None, "URL of the Docker engine. [default: $DOCKER_HOST, else "
+         "unix:///var/run/docker.sock]"],
+        ["ports", None, None, "FROM-TO, the range of ports that jobs can be given. [default: 55000-65535]"],
+        ["max-starts", None, None, "How many jobs are created and started at the same time. [default: 4]"],
+    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, Any] = {}
+
+    def opt_attribute(self, text: str) -> None:
+        """KEY=VALUE, something to know of this host; may be given again."""
+        key, value = attribute(text)
+        self.given.setdefault("attributes", {})[key] = value
+
+    def opt_listen(self, description: str) -> None:
+        """Endpoint of the HTTP API, as tcp:1113:interface=::1; may be given again. [default: tcp:1113]"""
+        self.given.setdefault("listen", []).append(description)
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        sys.stdout.write(f"flynn-host {__version__}\n")
+        sys.exit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse, with ``-external IP`` as good as ``--external IP``."""
+        try:
+            super().parseOptions([self._two_dashes(word) for word in options or ()])
+        except (usage.error, InvalidField) as e:
+            sys.exit(f"flynn-host: {e}")
+
+    def postOptions(self) -> None:
+        """Make settings of what was given."""
+        flags = {flag: True for flag in ("force", "solo") if self[flag]}
+        texts = {name: self[name] for name, *_ in self.optParameters if self[name] is not None}
+        self.given |= flags | texts
+        self.settings: Settings = settings(self.given)
+        if not self.settings.solo:
+            raise usage.UsageError("--solo must be given: there is no other way yet to elect a leader")
+
+    def _two_dashes(self, word: str) -> str:
+        name = word[1:].partition("=")[0]
+        return f"-{word}" if word.startswith("-") and len(name) > 1 and name in self._long_names() else word
+
+    def _long_names(self) -> set[str]:
+        return {name.rstrip("=") for name in self.longOpt}
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The host as a service. Locks its state directory at once, so that a second one is told no.
+
+    :param reactor: what to run on; the global one by default.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    chosen = options.settings
+    try:
+        state_dir = lock_state_dir(chosen.state_dir)
+        return build_host(
+            reactor,
+            chosen,
+            journal=SqliteJournal(reactor, state_dir.journal),
+            containers=DockerClient(reactor, chosen.docker),
+            state_dir=state_dir,
+            now=lambda: datetime.now(UTC),
+            epoch=secrets.token_hex(4),
+        )
+    except FlynnHostError as e:
+        sys.exit(f"flynn-host: {e}")
