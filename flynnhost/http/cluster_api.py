@@ -1,0 +1,97 @@
+"""What the leader tells of the cluster, and takes for it, over HTTP."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.web.server import Request
+
+from flynnhost.background import shielded
+from flynnhost.http.bodies import json_body, json_list, json_map
+from flynnhost.http.connection import read_body
+from flynnhost.http.decode import decode_batch_stepwise
+from flynnhost.http.encode import (
+    encode_host_event,
+    encode_json,
+    encode_placements,
+    host_pieces,
+    present_host,
+)
+from flynnhost.http.errors import json_errors
+from flynnhost.http.media import EVENTS, JSON, check_json_body, negotiate, prefers_minimal
+from flynnhost.http.open_streams import OpenStreams
+from flynnhost.http.routes import exact_routes
+from flynnhost.http.sse import EventSource, Wanted
+from flynnhost.interfaces import ICluster
+from flynnhost.model import HostEvent, Job
+
+
+@define(eq=False)
+class ClusterAPI:
+    """The routes under ``/cluster``."""
+
+    app = Klein()
+    exact_routes(app)
+    json_errors(app)
+
+    _clock: IReactorTime
+    _cluster: ICluster
+    _streams: OpenStreams
+    _events: EventSource[HostEvent] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._events = EventSource(self._clock, self._streams, encode_host_event)
+
+    @app.route("/hosts", methods=["GET"])
+    async def hosts(self, request: Request) -> bytes | None:
+        """All hosts with their jobs."""
+        negotiate(request, JSON)
+        hosts = list(self._cluster.hosts())
+        self._say_whether_complete(request)
+        return await json_list(request, self._clock, map(host_pieces, hosts))
+
+    @app.route("/jobs", methods=["POST"])
+    async def add_jobs(self, request: Request) -> bytes | None:
+        """Commit jobs to hosts; the answer is the whole cluster, or the jobs only if preferred."""
+        negotiate(request, JSON)
+        check_json_body(request)
+        batch = await self._decode(read_body(request))
+        placements = await shielded(self._cluster.submit(batch))
+        if prefers_minimal(request):
+            request.setHeader(b"Preference-Applied", b"return=minimal")
+            return json_body(request, encode_placements(placements))
+        hosts = list(self._cluster.hosts())
+        self._say_whether_complete(request)
+        return await json_map(
+            request, self._clock, ((encode_json(host.id), host_pieces(host)) for host in hosts)
+        )
+
+    async def _decode(self, body: bytes) -> dict[str, list[Job]]:
+        batch: dict[str, list[Job]] = {}
+        for _ in decode_batch_stepwise(body, batch):
+            await deferLater(self._clock, 0)
+        return batch
+
+    @app.route("/events", methods=["GET"])
+    async def events(self, request: Request) -> None:
+        """Hosts that come and go."""
+        negotiate(request, EVENTS)
+        present = list(self._cluster.hosts())
+        self._say_whether_complete(request)
+        await self._events.stream(
+            request,
+            self._cluster.events,
+            Wanted.of(request),
+            lambda: [present_host(host) for host in present],
+        )
+
+    @app.route("/leader", methods=["GET"])
+    def leader(self, request: Request) -> bytes:
+        """Who leads."""
+        negotiate(request, JSON)
+        return json_body(request, encode_json(self._cluster.leader()))
+
+    def _say_whether_complete(self, request: Request) -> None:
+        request.setHeader(b"X-Cluster-Complete", b"true" if self._cluster.complete() else b"false")

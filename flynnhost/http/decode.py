@@ -1,0 +1,157 @@
+"""From the bytes of a request to jobs, with every value checked.
+
+What is wrong is always an ``InvalidField`` with the path of the field as the sender
+wrote it, or a ``BadSyntax``. Rules that need more than the job itself are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from flynnhost.errors import BadSyntax, InvalidField
+from flynnhost.http.decode_config import to_config
+from flynnhost.http.wire_errors import BODY, DECODING_ERRORS, decoding_error, find_nul
+from flynnhost.http.wire_types import WireArtifact, WireJob, WireQuantity, WireResources
+from flynnhost.image import parse_image
+from flynnhost.model import Artifact, Job, Quantity, Resources
+from flynnhost.names import JOB_ID
+
+_batches = msgspec.json.Decoder(dict[str, list[msgspec.Raw] | None] | None)
+_jobs = msgspec.json.Decoder(WireJob)
+
+#: How many jobs are decoded in one step: some milliseconds' work.
+_STEP = 200
+
+#: The only way to write a NUL in JSON.
+_NUL = b"\\u0000"
+
+_ANY_AMOUNT = Quantity()
+_NO_RESOURCES = Resources()
+
+
+def decode_batch(body: bytes) -> dict[str, list[Job]]:
+    """The jobs for each host of a batch, in the order of the sender.
+
+    :raises InvalidField: for the first value that can't be accepted.
+    :raises BadSyntax: when the body is no JSON.
+    """
+    batch: dict[str, list[Job]] = {}
+    for _ in decode_batch_stepwise(body, batch):
+        pass
+    return batch
+
+
+def decode_batch_stepwise(body: bytes, into: dict[str, list[Job]]) -> Iterator[None]:
+    """``decode_batch`` for large batches: between steps, the caller can let others have a turn.
+
+    :param into: where each step puts what it has decoded.
+    """
+    try:
+        batch = _batches.decode(_not_empty(body)) or {}
+    except DECODING_ERRORS as e:
+        raise decoding_error(e, body) from None
+    has_nul = _NUL in body
+    for host_id, raws in batch.items():
+        _check_host_id(host_id)
+        if raws is None:
+            raise InvalidField(host_id, "must be a list, not null")
+        jobs = into[host_id] = []
+        for index, raw in enumerate(raws):
+            jobs.append(_host_job(host_id, index, raw, has_nul))
+            if index % _STEP == _STEP - 1:
+                yield
+
+
+def decode_job(body: bytes, job_id: str) -> Job:
+    """The job that is sent to an URL with its ID; the body may leave the ID out.
+
+    :raises InvalidField: for the first value that can't be accepted.
+    :raises BadSyntax: when the body is no JSON.
+    """
+    wire = _read_job(_not_empty(body), _NUL in body)
+    if wire.id not in ("", job_id):
+        raise InvalidField("id", f"must be {job_id!r} as in the URL, not {wire.id!r}")
+    wire.id = job_id
+    return _to_job(wire)
+
+
+def _not_empty(body: bytes) -> bytes:
+    if not body:
+        raise BadSyntax("is empty")
+    return body
+
+
+def _check_host_id(host_id: str) -> None:
+    if not host_id:
+        raise InvalidField(BODY, "must not have an empty host ID")
+    if "-" in host_id or "\0" in host_id:
+        raise InvalidField(host_id, "is not a host ID: it must not hold a dash or NUL")
+
+
+def _host_job(host_id: str, index: int, raw: msgspec.Raw, has_nul: bool) -> Job:
+    try:
+        return _to_job(_read_job(raw, has_nul))
+    except InvalidField as e:
+        where = f"{host_id}[{index}]"
+        raise (InvalidField(where, e.reason) if e.field == BODY else e.under(where)) from None
+
+
+def _read_job(data: bytes | msgspec.Raw, has_nul: bool) -> WireJob:
+    try:
+        wire = _jobs.decode(data)
+        # One search of the whole body spares a look at every string.
+        nul = find_nul(msgspec.json.decode(data)) if has_nul else None
+    except DECODING_ERRORS as e:
+        raise decoding_error(e, data) from None
+    if nul is not None:
+        raise InvalidField(nul.lstrip("."), "must not hold a NUL character")
+    return wire
+
+
+def _to_job(wire: WireJob) -> Job:
+    if not JOB_ID.fullmatch(wire.id):
+        reason = f"{wire.id!r} is not a job ID: {JOB_ID.pattern}" if wire.id else "must not be empty"
+        raise InvalidField("id", reason)
+    try:
+        config = to_config(wire.config)
+    except InvalidField as e:
+        raise e.under("config") from None
+    return Job(
+        id=wire.id,
+        artifact=_to_artifact(wire.artifact),
+        config=config,
+        resources=_NO_RESOURCES if wire.resources is None else _to_resources(wire.resources),
+        metadata=wire.metadata or {},
+        resurrect=wire.resurrect,
+    )
+
+
+def _to_artifact(wire: WireArtifact | None) -> Artifact:
+    if wire is None:
+        raise InvalidField("artifact.url", "must not be empty")
+    if wire.type not in ("", "docker"):
+        raise InvalidField("artifact.type", f"must be docker, not {wire.type!r}")
+    try:
+        parse_image(wire.url)
+    except ValueError as e:
+        raise InvalidField("artifact.url", str(e)) from None
+    return Artifact(url=wire.url)
+
+
+def _to_resources(wire: WireResources) -> Resources:
+    return Resources(
+        memory=_to_quantity("memory", wire.memory),
+        cpu=_to_quantity("cpu", wire.cpu),
+        max_fd=_to_quantity("max_fd", wire.max_fd),
+        max_procs=_to_quantity("max_procs", wire.max_procs),
+    )
+
+
+def _to_quantity(name: str, wire: WireQuantity | None) -> Quantity:
+    if wire is None:
+        return _ANY_AMOUNT
+    if wire.request is not None and wire.limit is not None and wire.request > wire.limit:
+        raise InvalidField(f"resources.{name}.request", f"must not be above the limit of {wire.limit}")
+    return Quantity(wire.request, wire.limit)

@@ -1,0 +1,42 @@
+"""Whether this host lives, and whether it can work."""
+
+from __future__ import annotations
+
+from attrs import asdict, define
+from klein import Klein
+from twisted.web.server import Request
+
+from flynnhost.http.bodies import json_body
+from flynnhost.http.encode import encode_json
+from flynnhost.http.errors import json_errors, retry_later
+from flynnhost.http.media import JSON, negotiate
+from flynnhost.http.routes import exact_routes
+from flynnhost.interfaces import IAgent
+
+
+@define(eq=False)
+class HealthAPI:
+    """The routes ``/health`` and ``/ready``."""
+
+    app = Klein()
+    exact_routes(app)
+    json_errors(app)
+
+    _agent: IAgent
+
+    @app.route("/health", methods=["GET"])
+    def health(self, request: Request) -> bytes:
+        """Answers as long as the process serves at all."""
+        negotiate(request, JSON)
+        return json_body(request, b'{"status":"ok"}')
+
+    @app.route("/ready", methods=["GET"])
+    def ready(self, request: Request) -> bytes:
+        """The checks of this host; success when all of them pass."""
+        negotiate(request, JSON)
+        checks = self._agent.readiness()
+        report = [asdict(check) for check in checks]
+        failed = [check.name for check in checks if not check.ok]
+        if failed:
+            return retry_later(request, f"not ready: {', '.join(failed)}", report)
+        return json_body(request, encode_json(report))

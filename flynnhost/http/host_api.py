@@ -1,0 +1,134 @@
+"""What a host tells of its jobs, and does with them, over HTTP."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+
+from flynnhost.background import shielded
+from flynnhost.errors import InvalidField
+from flynnhost.http.bodies import empty_body, json_body, json_map
+from flynnhost.http.connection import read_body
+from flynnhost.http.decode import decode_job
+from flynnhost.http.encode import encode_active_job, encode_job_event, encode_json, present_job
+from flynnhost.http.errors import json_errors
+from flynnhost.http.log_stream import LogResponse
+from flynnhost.http.media import EVENTS, JSON, TEXT, check_json_body, negotiate
+from flynnhost.http.open_streams import OpenStreams
+from flynnhost.http.query import Query
+from flynnhost.http.routes import exact_routes
+from flynnhost.http.sse import EventSource, Wanted
+from flynnhost.interfaces import IAgent, LogQuery
+from flynnhost.model import Job, JobEvent
+
+_HIGHEST_SIGNAL = 64
+
+
+@define(eq=False)
+class HostAPI:
+    """The routes under ``/host``."""
+
+    app = Klein()
+    exact_routes(app)
+    json_errors(app)
+
+    _clock: IReactorTime
+    _agent: IAgent
+    _streams: OpenStreams
+    _events: EventSource[JobEvent] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._events = EventSource(self._clock, self._streams, encode_job_event)
+
+    @app.route("/jobs", methods=["GET"])
+    async def jobs(self, request: Request) -> bytes | None:
+        """All jobs of this host, or their events."""
+        if negotiate(request, JSON, EVENTS) == EVENTS:
+            await self._events.stream(
+                request,
+                self._agent.events,
+                Wanted.of(request),
+                lambda: [present_job(job) for job in self._agent.jobs().values()],
+            )
+            return None
+        jobs = list(self._agent.jobs().items())
+        return await json_map(
+            request, self._clock, ((encode_json(job_id), [encode_active_job(job)]) for job_id, job in jobs)
+        )
+
+    @app.route("/jobs/<job_id>", methods=["GET"])
+    async def job(self, request: Request, job_id: str) -> bytes | None:
+        """One job, or its events."""
+        job = self._agent.job(job_id)
+        if negotiate(request, JSON, EVENTS) == EVENTS:
+            await self._events.stream(
+                request, self._agent.events, Wanted.of(request), lambda: [present_job(job)], key=job_id
+            )
+            return None
+        return json_body(request, encode_active_job(job))
+
+    @app.route("/jobs/<job_id>", methods=["PUT"])
+    async def run_job(self, request: Request, job_id: str) -> bytes:
+        """Run a job here; the answer is the job as it is now."""
+        negotiate(request, JSON)
+        check_json_body(request)
+        active = await self._accept(decode_job(read_body(request), job_id))
+        return json_body(request, active)
+
+    async def _accept(self, job: Job) -> bytes:
+        try:
+            (active,) = await shielded(self._agent.accept([job], 0))
+        except InvalidField as e:
+            raise InvalidField(e.field.removeprefix("[0]."), e.reason) from e
+        return encode_active_job(active)
+
+    @app.route("/jobs/<job_id>", methods=["DELETE"])
+    async def stop_job(self, request: Request, job_id: str) -> bytes:
+        """End a job; answered when it has ended."""
+        await shielded(self._agent.stop_job(job_id))
+        return empty_body(request)
+
+    @app.route("/jobs/<job_id>/signal/<signal>", methods=["PUT"])
+    async def signal_job(self, request: Request, job_id: str, signal: str) -> bytes:
+        """Send a signal to a job."""
+        await shielded(self._agent.signal_job(job_id, _signal_number(signal)))
+        return empty_body(request)
+
+    @app.route("/jobs/<job_id>/log", methods=["GET"])
+    async def log_of_job(self, request: Request, job_id: str) -> None:
+        """A job's output, byte for byte."""
+        negotiate(request, TEXT)
+        query = _log_query(request)
+        self._streams.check()
+        response = LogResponse(request, job_id)
+        response.start()
+        self._streams.add(response)
+        stream = self._agent.job_output(job_id, query, response)
+        # Never cancelled, or a stream that comes all the same would have nobody to stop it.
+        await shielded(stream.addCallbacks(response.streaming, response.unavailable))
+        await response.when_over()
+
+    @app.route("/status", methods=["GET"])
+    def status(self, request: Request) -> bytes:
+        """This host at a glance."""
+        negotiate(request, JSON)
+        return json_body(request, encode_json(self._agent.status()))
+
+
+def _signal_number(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= _HIGHEST_SIGNAL:
+        return int(text)
+    raise InvalidField("sig", f"must be the number of a signal, from 1 to {_HIGHEST_SIGNAL}, not {text!r}")
+
+
+def _log_query(request: Request) -> LogQuery:
+    query = Query.of(request)
+    only = query.choice("stream", ("stdout", "stderr"))
+    return LogQuery(
+        stdout=only != "stderr",
+        stderr=only != "stdout",
+        follow=query.flag("follow"),
+        tail=query.count("tail"),
+    )

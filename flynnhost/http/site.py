@@ -1,0 +1,108 @@
+"""The HTTP API put together."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request, Site
+
+from flynnhost.errors import InvalidField
+from flynnhost.http.cluster_api import ClusterAPI
+from flynnhost.http.errors import answer_failure
+from flynnhost.http.health_api import HealthAPI
+from flynnhost.http.host_api import HostAPI
+from flynnhost.http.open_streams import OpenStreams
+from flynnhost.http.request import BoundedRequest
+from flynnhost.interfaces import IAgent, ICluster
+
+#: Seconds that a connection may be idle between requests.
+IDLE_TIMEOUT = 120
+
+
+class APISite(Site):
+    """Serves the API, and logs requests for those who debug."""
+
+    log_requests = Logger()
+
+    def log(self, request: http.Request) -> None:
+        """A request was answered."""
+        self.log_requests.debug(
+            "{method} {path} answered with {code}",
+            method=request.method.decode("ascii", "replace"),
+            path=request.path.decode("ascii", "replace"),
+            code=request.code,
+        )
+
+
+class Root(Resource):
+    """The root of all paths. Whatever is nobody's is refused by the last resort.
+
+    :param last_resort: is given the paths that no child has, as they are.
+    """
+
+    def __init__(self, last_resort: IResource) -> None:
+        super().__init__()
+        self._last_resort = last_resort
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        """The resource for the first part of a path."""
+        request.responseHeaders.removeHeader(b"server")
+        try:
+            _check_readable(request)
+        except InvalidField:
+            return _Refused(Failure())
+        child: IResource = super().getChildWithDefault(path, request)
+        return child
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """See ``last_resort``."""
+        if request.prepath and request.postpath is not None:
+            request.postpath.insert(0, request.prepath.pop())
+        return self._last_resort
+
+
+class _Refused(Resource):
+    isLeaf = True
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__()
+        self._failure = failure
+
+    def render(self, request: Request) -> bytes:
+        return answer_failure(request, self._failure)
+
+
+def _check_readable(request: Request) -> None:
+    """Refuse what the routing would fail on."""
+    try:
+        b"/".join([*(request.prepath or ()), *(request.postpath or ())]).decode()
+    except UnicodeDecodeError:
+        raise InvalidField("path", "is not UTF-8") from None
+    try:
+        request.getRequestHostname().decode().encode("idna")
+    except UnicodeError:
+        raise InvalidField("Host", "is not a host name") from None
+
+
+def build_root(clock: IReactorTime, agent: IAgent, cluster: ICluster, streams: OpenStreams) -> Root:
+    """The resources of the whole API; more can be put beside them with ``putChild``."""
+    root = Root(HealthAPI(agent).app.resource())
+    root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
+    root.putChild(b"cluster", ClusterAPI(clock, cluster, streams).app.resource())
+    return root
+
+
+def build_site(reactor: IReactorTime, agent: IAgent, cluster: ICluster) -> tuple[APISite, OpenStreams]:
+    """The site to listen with, and the streams to be closed before it is gone."""
+    streams = OpenStreams()
+    site = APISite(
+        build_root(reactor, agent, cluster, streams),
+        requestFactory=BoundedRequest,
+        reactor=reactor,
+        timeout=IDLE_TIMEOUT,
+        parsePOSTFormSubmission=False,
+    )
+    return site, streams
