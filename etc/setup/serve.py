@@ -66,7 +66,7 @@ def command(environment: Mapping[str, str]) -> list[str]:
     line += ["--listen", environment.get("LISTEN") or DEFAULT_LISTEN]
     line += ["--state-dir", state_directory(environment)]
     if host_id := environment.get("HOST_ID"):
-        line += ["--host-id", host_id]
+        line += ["--id", host_id]
     external = environment.get("EXTERNAL") or ("" if has_default_route() else "127.0.0.1")
     if external:
         line += ["--external", external]

@@ -39,7 +39,7 @@ class TestCommand:
         line = serve.command({})
         assert line[1:5] == ["--nodaemon", "--pidfile=", "flynn-host", "--solo"]
         assert line[line.index("--listen") + 1] == "tcp:1113:interface=127.0.0.1"
-        assert "--host-id" not in line
+        assert "--id" not in line
 
     def test_every_setting_has_a_variable(self) -> None:
         line = serve.command(
@@ -54,7 +54,7 @@ class TestCommand:
         assert line[line.index("--listen") :] == [
             *("--listen", "tcp:9:interface=10.0.0.1"),
             *("--state-dir", "/tmp/state"),
-            *("--host-id", "h1"),
+            *("--id", "h1"),
             *("--external", "10.0.0.1"),
             *("--tag", "a b"),
         ]
