@@ -1,8 +1,8 @@
 """HTTP sessions with the engine: one for each thread, and a way to break them off from outside.
 
-docker-py makes a connection pool for every URL, asks the environment for proxies at
-every request, and offers no way to wake up a thread that waits for an engine that
-hangs. What is here keeps one connection for each thread and can shut it.
+docker-py makes a connection pool for every URL and offers no way to wake up a thread that
+waits for an engine that hangs. What is here keeps one connection for each thread and can
+shut it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import contextlib
 import socket
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
-import requests.adapters
+import requests
 import urllib3
 import urllib3.connection
 from attrs import define, field
 from docker import APIClient
+from requests.structures import CaseInsensitiveDict
 
 from flynnhost.containers.address import EngineAddress
 from flynnhost.errors import EngineUnavailable
@@ -80,41 +83,60 @@ class _Pool(urllib3.HTTPConnectionPool):
         return _Connection(self._address, self._sockets)
 
 
-class _Adapter(requests.adapters.HTTPAdapter):
-    """All requests to the one engine, on one connection at a time."""
-
-    def __init__(self, address: EngineAddress, sockets: _Sockets) -> None:
-        super().__init__()
-        self._address = address
-        self._sockets = sockets
-        self._only_pool = _Pool(address, sockets)
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> _Pool:
-        return self._only_pool
-
-    def request_url(self, request: requests.PreparedRequest, _proxies: Any) -> str:
-        return str(request.path_url)
-
-    def close(self) -> None:
-        closed, self._only_pool = self._only_pool, _Pool(self._address, self._sockets)
-        closed.close()
-
-
 class EngineSession(APIClient):  # type: ignore[misc]
     """A docker-py client for one thread, with one connection to the engine.
-
-    ``close`` makes the next request use a new connection.
 
     :param timeout: how long each step of a request may take.
     """
 
     def __init__(self, address: EngineAddress, version: str, timeout: float) -> None:
         super().__init__(base_url=address.url, version=version, timeout=timeout)
-        self.trust_env = False
+        self._address = address
         self._sockets = _Sockets()
-        adapter = _Adapter(address, self._sockets)
-        self.mount("http+docker://", adapter)
-        self.mount("http://", adapter)
+        self._pool = _Pool(address, self._sockets)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None = None,
+        data: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+        **_of_no_use: Any,
+    ) -> requests.Response:
+        """Do what the method of the base class does, but go straight to the engine.
+
+        Proxies, redirects, cookies and the like cost more than the request itself, and an
+        engine has none of them.
+        """
+        path = url.removeprefix(self.base_url)
+        given = {key: value for key, value in (params or {}).items() if value is not None}
+        raw = self._pool.urlopen(
+            method,
+            f"{path}?{urlencode(given)}" if given else path,
+            body=data,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        answer = requests.Response()
+        answer.status_code, answer.reason, answer.url = raw.status, raw.reason or "", url
+        answer.headers, answer.raw = CaseInsensitiveDict(raw.headers), raw
+        if not stream:
+            # Reading all of it is what frees the connection.
+            _ = answer.content
+        return answer
+
+    def close(self) -> None:
+        """Close the connection. The next request makes a new one."""
+        closed, self._pool = self._pool, _Pool(self._address, self._sockets)
+        closed.close()
 
     def abort(self) -> None:
         """Shut the connection for good, so that a request under way fails at once. Any thread may call it."""
