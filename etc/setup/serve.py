@@ -12,11 +12,12 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,11 +75,13 @@ def command(environment: Mapping[str, str]) -> list[str]:
 
 
 def url_of(listen: str) -> str:
-    """Where something that listens like this is reached from this machine.
+    """Where something that listens like this is reached from this machine; empty if that can't be told.
 
     :param listen: an endpoint description as Twisted understands it, ``tcp:1113:interface=10.0.0.1``.
     """
     kind, *arguments = listen.replace("\\:", "\0").split(":")
+    if kind not in ("tcp", "tcp6", "ssl"):
+        return ""
     named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     plain = [argument for argument in arguments if "=" not in argument]
     port = named.get("port") or (plain[0] if plain else "1113")
@@ -109,9 +112,18 @@ def ready_host(url: str) -> str | None:
     return hosts[0]["id"] if hosts else None
 
 
-def announce(listen: str, state_dir: str) -> None:
+def is_taken(url: str) -> bool:
+    """Whether something listens there already, which could be mistaken for ourselves."""
+    parts = urllib.parse.urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def announce(url: str, state_dir: str) -> None:
     """Wait until flynn-host is ready, then say so. Runs in a thread of its own."""
-    url = url_of(listen)
     late = time.monotonic() + PATIENCE
     while (host := ready_host(url)) is None:
         time.sleep(0.1)
@@ -154,7 +166,11 @@ def main() -> int:
     """Run flynn-host until it ends; the status to exit with."""
     listen = os.environ.get("LISTEN") or DEFAULT_LISTEN
     state_dir = state_directory(os.environ)
+    url = url_of(listen)
     asked = False
+    if url and is_taken(url):
+        print(f"Something listens at {url} already; LISTEN=tcp:PORT chooses another port.", file=sys.stderr)
+        return 1
 
     def end(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
@@ -166,7 +182,8 @@ def main() -> int:
         process = subprocess.Popen(command(os.environ), process_group=0, preexec_fn=_end_with_parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, end)
-        threading.Thread(target=announce, args=(listen, state_dir), daemon=True).start()
+        if url:
+            threading.Thread(target=announce, args=(url, state_dir), daemon=True).start()
         status = process.wait()
     if asked:
         print("flynn-host has ended. Its jobs go on running; the next start finds them again.", flush=True)

@@ -9,6 +9,7 @@ import os
 import pty
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -72,6 +73,7 @@ class TestCommand:
             ("tcp:1113", "http://127.0.0.1:1113"),
             ("tcp:port=80:interface=0.0.0.0", "http://127.0.0.1:80"),
             (r"tcp:1113:interface=\:\:1", "http://[::1]:1113"),
+            (r"unix:/run/flynn\:host.sock", ""),
             ("ssl:443:interface=10.0.0.1:privateKey=k", "https://10.0.0.1:443"),
         ],
     )
@@ -120,21 +122,34 @@ print("got", *got, flush=True)
 
 
 @pytest.fixture
-def makefile(tmp_path: Path) -> Path:
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@pytest.fixture
+def makefile(tmp_path: Path, listener: socket.socket) -> Path:
     """A Makefile whose goals run serve.py with a stand-in for twistd."""
-    for name, code in (("run", STAND_IN), ("broken", "raise SystemExit(7)")):
+    taken = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    for name, code, url in (
+        ("run", STAND_IN, ""),
+        ("broken", "raise SystemExit(7)", ""),
+        ("beside", STAND_IN, taken),
+    ):
         (tmp_path / f"{name}.py").write_text(
             textwrap.dedent(f"""
                 import sys
                 sys.path.insert(0, {str(SERVE.parent)!r})
                 import serve
                 serve.command = lambda environment: [sys.executable, "-c", {code!r}]
-                serve.announce = lambda listen, state_dir: None
+                serve.url_of = lambda listen: {url!r}
                 sys.exit(serve.main())
             """)
         )
     path = tmp_path / "Makefile"
-    path.write_text("".join(f"{name}:\n\t@{sys.executable} {name}.py\n" for name in ("run", "broken")))
+    path.write_text(
+        "".join(f"{name}:\n\t@{sys.executable} {name}.py\n" for name in ("run", "broken", "beside"))
+    )
     return path
 
 
@@ -192,13 +207,18 @@ class TestEnding:
         assert process.returncode == 0
         assert b"got SIGTERM\n" in output
 
-    def test_a_host_that_ends_by_itself_is_a_failure(self, makefile: Path) -> None:
+    @pytest.mark.parametrize(
+        ("script", "status", "reason"), [("broken.py", 7, b"status 7"), ("beside.py", 1, b"listens at")]
+    )
+    def test_a_host_that_cannot_run_is_a_failure(
+        self, makefile: Path, script: str, status: int, reason: bytes
+    ) -> None:
         done = subprocess.run(
-            [sys.executable, "broken.py"],
+            [sys.executable, script],
             cwd=makefile.parent,
             capture_output=True,
             check=False,
             start_new_session=True,
         )
-        assert done.returncode == 7
-        assert b"status 7" in done.stderr
+        assert done.returncode == status
+        assert reason in done.stderr
