@@ -95,7 +95,9 @@ def url_of(listen: str) -> str:
 def next_steps(url: str, host: str, state_dir: str) -> str:
     """What to try, as lines to copy; with a new job ID each time."""
     job = f"hello{secrets.token_hex(3)}"
-    config = {"cmd": ["sh", "-c", "echo hello from $HOSTNAME; sleep 60"]}
+    # The first process of a container hears TERM only if it has asked for it.
+    script = "trap exit TERM; echo hello from $HOSTNAME; sleep 60 & wait"
+    config = {"cmd": ["sh", "-c", script]}
     body = {host: [{"id": job, "artifact": {"url": "busybox:latest"}, "config": config}]}
     return NEXT.format(url=url, host=host, job=job, state_dir=state_dir, body=json.dumps(body))
 
