@@ -15,8 +15,10 @@ engine() { "$VENV/bin/python" etc/setup/engine.py "$@"; }
 start_engine() {
     if [ -d /run/systemd/system ] && systemctl cat docker.service >/dev/null 2>&1; then
         say "starting the Docker engine with systemd"
-        systemctl start docker.service && engine wait 60 1
-        return
+        if systemctl start docker.service && engine wait 60 1; then
+            return
+        fi
+        die "systemd could not start the Docker engine; to see why: journalctl --unit docker"
     fi
     local options=()
     if ! { mkdir -p /var/lib/docker && [ -w /var/lib/docker ]; } 2>/dev/null; then
