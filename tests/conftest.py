@@ -23,6 +23,13 @@ from tests.support import dockerd as dockerd_support
 from tests.support.busybox import IMAGE
 from tests.support.dockerd import Dockerd, load_busybox
 
+pytest.register_assert_rewrite(
+    "flynnhost.testing.container_contract",
+    "flynnhost.testing.container_engine_contract",
+    "flynnhost.testing.container_output_contract",
+    "flynnhost.testing.container_rig",
+)
+
 # --- logged failures ----------------------------------------------------------
 
 

@@ -1,0 +1,95 @@
+"""The engine in memory keeps the contract of container engines."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from flynnhost.interfaces import ContainerSpec
+from flynnhost.testing.container_contract import ContainersContract
+from flynnhost.testing.container_engine_contract import ContainerEventsContract, EngineLossContract
+from flynnhost.testing.container_output_contract import ContainerOutputContract
+from flynnhost.testing.container_process import Program
+from flynnhost.testing.container_rig import EngineRig
+from flynnhost.testing.containers import FakeContainers, PullScript
+
+T = TypeVar("T")
+
+
+class FakeRig(EngineRig):
+    """Runs tests on a clock, with calls that take as long as ``delay``."""
+
+    clock: Clock
+    image = "busybox:latest"
+
+    def __init__(self, delay: float) -> None:
+        self.clock = Clock()
+        self.labels = {"io.flynn.host": "here"}
+        self._programs: dict[str, Program] = {}
+        methods = ("ping", "create", "start", "inspect", "kill", "remove", "list_containers", "logs", "event")
+        self.containers = FakeContainers(
+            self.clock,
+            programs=lambda spec: self._programs[spec.name],
+            deadline=5,
+            inactivity=5,
+            every_image=False,
+            images={self.image},
+            delays=dict.fromkeys((*methods, "reconnect"), delay),
+        )
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        result: list[T] = []
+        failed: list[BaseException] = []
+        running = Deferred.fromCoroutine(coroutine)
+        running.addCallbacks(result.append, lambda failure: failed.append(failure.value))
+        while not result and not failed:
+            assert self.clock.seconds() < 300, "the test does not come to an end"
+            self.clock.advance(0.01)
+        if failed:
+            raise failed[0]
+        return result[0]
+
+    def behaving(self, spec: ContainerSpec, program: Program) -> ContainerSpec:
+        self._programs[spec.name] = program
+        return spec
+
+    def pullable(self) -> str:
+        self.containers.pulls["registry/thing:1"] = PullScript(seconds=0.5)
+        return "registry/thing:1"
+
+    def not_pullable(self) -> str:
+        return "registry/nothing:1"
+
+    def go_down(self) -> None:
+        self.containers.go_down()
+
+    def hang(self) -> None:
+        self.containers.hang()
+
+    def come_back(self) -> None:
+        self.containers.come_back()
+
+
+@pytest.fixture(params=[0.0, 0.05], ids=["at once", "delayed"])
+def rig(request: pytest.FixtureRequest) -> FakeRig:
+    return FakeRig(request.param)
+
+
+class TestContainers(ContainersContract):
+    pass
+
+
+class TestOutput(ContainerOutputContract):
+    pass
+
+
+class TestEvents(ContainerEventsContract):
+    pass
+
+
+class TestEngineLoss(EngineLossContract):
+    pass
