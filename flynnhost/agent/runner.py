@@ -235,14 +235,17 @@ class Runner:
             await self._wait(job_id, self._engine.back())
 
     async def _give_up(self, job_id: str, reason: str) -> None:
-        """End a job that never started, and remove what was made for it.
+        """End a job that is known not to have started, then remove what was made for it.
 
-        :raises EngineUnavailable: when it is not known that it never started.
+        In this order: between the two, a job without its container would have lost its reason.
         """
-        job = self._table.get(job_id)
-        if job.container_id:
-            await self._containers.remove(job.container_id)
+        container_id = self._table.get(job_id).container_id
         await self._table.fail(job_id, reason)
+        if container_id:
+            try:
+                await self._containers.remove(container_id)
+            except (EngineUnavailable, EngineRefused) as e:
+                self.log.warn("The container of {job_id} stays for now: {e}", job_id=job_id, e=str(e))
 
     async def _wait(self, job_id: str, wait: Deferred[T]) -> T:
         """Wait for something that a stop may cut short."""
