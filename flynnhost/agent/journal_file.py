@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -24,10 +24,22 @@ FORMAT = 1
 """Kept in the file; a file of a later format is refused, not guessed at."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (
+    key TEXT PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_aside (id TEXT, body BLOB, reason TEXT, at TEXT);
 """
+
+# Keys are read as bytes: one that is no text any more is a damaged record, not the end of the reading.
+SELECT_JOBS = "SELECT CAST(id AS BLOB), crc, body FROM jobs"
+SELECT_TERM = "SELECT crc, body FROM meta WHERE key = 'highest_term'"
+
+
+class Unreadable(ValueError):
+    """A record is damaged."""
 
 
 @frozen
@@ -40,8 +52,49 @@ class Change:
 
 
 def encode(job: ActiveJob) -> tuple[str, bytes]:
-    """A job as a record."""
-    return job.id, msgspec.json.encode(job)
+    """A job as a record.
+
+    :raises ValueError: when it holds what no record can.
+    """
+    job.id.encode()
+    try:
+        return job.id, msgspec.json.encode(job)
+    except (TypeError, OverflowError) as e:
+        raise ValueError(str(e)) from e
+
+
+def decode(record: tuple[str, bytes]) -> ActiveJob:
+    """The job of a record.
+
+    :raises Unreadable: when there is none.
+    """
+    job_id, body = record
+    try:
+        job = msgspec.json.decode(body, type=ActiveJob)
+    except (ValueError, TypeError) as e:
+        raise Unreadable(str(e)) from e
+    if job.id != job_id:
+        raise Unreadable(f"it is of job {job.id}")
+    return job
+
+
+def decode_row(job_id: bytes, crc: object, body: object) -> ActiveJob:
+    """The job of a row of ``SELECT_JOBS``.
+
+    :raises Unreadable: when it is damaged.
+    """
+    try:
+        return decode((job_id.decode(), _checked(crc, body)))
+    except UnicodeDecodeError as e:
+        raise Unreadable("its ID is no text") from e
+
+
+def decode_term(crc: object, body: object) -> int:
+    """The term of a row of ``SELECT_TERM``.
+
+    :raises Unreadable: when it is damaged.
+    """
+    return int(_checked(crc, body))
 
 
 @define(eq=False)
@@ -50,21 +103,25 @@ class JournalFile:
 
     path: Path
     _db: sqlite3.Connection | None = field(init=False, default=None)
+    _inode: tuple[int, int] = field(init=False, default=(0, 0))
+    _term: int = field(init=False, default=0)
 
     def open(self, now: datetime) -> JournalContents:
-        """Open or make the file and read it.
+        """Open or make the file and read it. Damaged records go to the table ``set_aside``.
 
-        A damaged file is renamed, and what can be read of it is carried over to a new one.
-
-        :param now: for the name of a file that is set aside.
-        :raises JournalFailed: when no journal can be had at this path.
+        :param now: noted with the records that are set aside.
+        :raises JournalFailed: when it can't be opened, or is of a later format.
+        :raises sqlite3.DatabaseError: when the file itself is damaged.
         """
         try:
-            return self._open_whole(now)
-        except sqlite3.OperationalError as e:
+            self._connect()
+            return self._read(now)
+        except (sqlite3.OperationalError, OSError) as e:
+            self.close()
             raise JournalFailed(f"{self.path}: {e}") from e
-        except sqlite3.DatabaseError as e:
-            return self._open_damaged(now, str(e))
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, changes: Iterable[Change]) -> None:
         """Write all the changes in one transaction, and sync it to the disk.
@@ -72,88 +129,87 @@ class JournalFile:
         :raises JournalFailed: when none of them was written.
         """
         db = self._connected()
+        term = self._term
         try:
+            self._check_in_place()
             db.execute("BEGIN IMMEDIATE")
             for change in changes:
                 _apply(db, change)
+                term = max(term, change.term)
+            if term > self._term:
+                _put_term(db, term)
             db.execute("COMMIT")
-        except sqlite3.Error as e:
-            if db.in_transaction:
+        except Exception as e:
+            with suppress(sqlite3.Error):  # as a rule SQLite has rolled back by itself
                 db.execute("ROLLBACK")
             raise JournalFailed(str(e)) from e
+        self._term = term
 
     def close(self) -> None:
         """Close the file; it can be opened again."""
         if self._db is not None:
-            self._db.close()
-            self._db = None
+            db, self._db = self._db, None
+            db.close()
 
     def _connected(self) -> sqlite3.Connection:
         if self._db is None:
             raise JournalFailed("it is closed")
         return self._db
 
-    def _open_whole(self, now: datetime) -> JournalContents:
+    def _connect(self) -> None:
         self._db = db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found > FORMAT:
+            raise JournalFailed(f"{self.path} is of format {found}; this flynn-host knows up to {FORMAT}")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        trouble = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if trouble != "ok":
+            raise sqlite3.DatabaseError(trouble)
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version={FORMAT}")
+        self._inode = _inode(self.path)
+
+    def _check_in_place(self) -> None:
+        """SQLite writes on happily into a file that was deleted, where nobody finds it again."""
         try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            (found,) = db.execute("PRAGMA user_version").fetchone()
-            if found > FORMAT:
-                raise JournalFailed(f"{self.path} is of format {found}; this flynn-host knows up to {FORMAT}")
-            trouble = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if trouble != "ok":
-                raise sqlite3.DatabaseError(trouble)
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version={FORMAT}")
-            return self._read(now)
-        except BaseException:
-            self.close()
-            raise
+            found = _inode(self.path)
+        except OSError as e:
+            raise JournalFailed(f"{self.path} is gone: {e.strerror}") from e
+        if found != self._inode:
+            raise JournalFailed(f"{self.path} is not the file that was opened")
 
     def _read(self, now: datetime) -> JournalContents:
         db = self._connected()
-        jobs, bad = [], []
-        for job_id, crc, body in db.execute("SELECT id, crc, body FROM jobs"):
+        jobs: list[ActiveJob] = []
+        bad: list[tuple[object, ...]] = []
+        for key, crc, body in db.execute(SELECT_JOBS):
             try:
-                jobs.append(_decode(job_id, crc, body))
-            except ValueError as e:
-                bad.append((job_id, body, str(e), now.isoformat()))
+                jobs.append(decode_row(key, crc, body))
+            except Unreadable as e:
+                bad.append((key, body, str(e), now.isoformat()))
         if bad:
             self._set_records_aside(bad)
-        return JournalContents(
-            jobs=tuple(jobs),
-            highest_term=_highest_term(db),
-            set_aside=tuple(
-                f"the record of job {job_id} ({reason}), now in the table set_aside of {self.path}"
-                for job_id, _, reason, _ in bad
-            ),
-        )
+        aside = [
+            f"the record of job {key!r} ({reason}), now in the table set_aside of {self.path}"
+            for key, _, reason, _ in bad
+        ]
+        # A job's own term was seen too, should the record of the highest one be lost.
+        self._term = max((job.term for job in jobs), default=0)
+        try:
+            for row in db.execute(SELECT_TERM):
+                self._term = max(self._term, decode_term(*row))
+        except Unreadable as e:
+            _put_term(db, self._term)
+            aside.append(f"the highest term ({e}); the highest of a job here is {self._term}")
+        return JournalContents(jobs=tuple(jobs), highest_term=self._term, set_aside=tuple(aside))
 
-    def _set_records_aside(self, bad: Sequence[tuple[str, bytes, str, str]]) -> None:
+    def _set_records_aside(self, bad: Sequence[tuple[object, ...]]) -> None:
         db = self._connected()
         db.execute("BEGIN IMMEDIATE")
-        db.executemany("INSERT INTO set_aside VALUES (?, ?, ?, ?)", bad)
-        db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id, *_ in bad])
+        db.executemany("INSERT INTO set_aside VALUES (CAST(? AS TEXT), ?, ?, ?)", bad)
+        db.executemany("DELETE FROM jobs WHERE CAST(id AS BLOB) = ?", [(key,) for key, *_ in bad])
         db.execute("COMMIT")
-
-    def _open_damaged(self, now: datetime, reason: str) -> JournalContents:
-        aside = self.path.with_name(f"{self.path.name}.damaged-{now:%Y%m%dT%H%M%S%f}")
-        saved, term = _salvage(self.path)
-        try:
-            for suffix in ("", "-wal", "-shm"):
-                part = Path(f"{self.path}{suffix}")
-                if part.exists():
-                    part.rename(f"{aside}{suffix}")
-            self._open_whole(now)
-            self.write([Change(records=[encode(job) for job in saved], term=term)])
-        except (OSError, sqlite3.Error) as e:
-            raise JournalFailed(f"{self.path} is damaged ({reason}) and can't be set aside: {e}") from e
-        return JournalContents(
-            jobs=tuple(saved),
-            highest_term=term,
-            set_aside=(f"the whole journal ({reason}), now {aside}; {len(saved)} jobs could still be read",),
-        )
 
 
 def _apply(db: sqlite3.Connection, change: Change) -> None:
@@ -163,49 +219,19 @@ def _apply(db: sqlite3.Connection, change: Change) -> None:
         [(job_id, zlib.crc32(body), body) for job_id, body in change.records],
     )
     db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in change.drop])
-    if change.term:
-        db.execute(
-            "INSERT INTO meta VALUES ('highest_term', ?)"
-            " ON CONFLICT (key) DO UPDATE SET value=max(value, excluded.value)",
-            (change.term,),
-        )
 
 
-def _decode(job_id: str, crc: int, body: bytes) -> ActiveJob:
-    if zlib.crc32(body) != crc:
-        raise ValueError("its checksum is wrong")
-    job = msgspec.json.decode(body, type=ActiveJob)
-    if job.id != job_id:
-        raise ValueError(f"it is of job {job.id}")
-    return job
+def _put_term(db: sqlite3.Connection, term: int) -> None:
+    body = str(term).encode()
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('highest_term', ?, ?)", (zlib.crc32(body), body))
 
 
-def _highest_term(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT value FROM meta WHERE key = 'highest_term'").fetchone()
-    return int(row[0]) if row else 0
+def _checked(crc: object, body: object) -> bytes:
+    if not isinstance(body, bytes) or zlib.crc32(body) != crc:
+        raise Unreadable("its checksum is wrong")
+    return body
 
 
-def _salvage(path: Path) -> tuple[list[ActiveJob], int]:
-    """What can be read of a damaged file: the jobs, and the highest term."""
-    jobs: list[ActiveJob] = []
-    term = 0
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            jobs.extend(_readable(db))
-            term = _highest_term(db)
-    except sqlite3.Error:
-        return jobs, term  # the damage is reported by the caller; this is all there was
-    return jobs, term
-
-
-def _readable(db: sqlite3.Connection) -> Iterator[ActiveJob]:
-    rows = db.execute("SELECT id, crc, body FROM jobs")
-    while True:
-        try:
-            row = rows.fetchone()
-        except sqlite3.DatabaseError:
-            return  # past a damaged page SQLite gives nothing more
-        if row is None:
-            return
-        with suppress(ValueError, TypeError):  # a damaged record: the next may be whole
-            yield _decode(*row)
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,122 @@
+"""Sets a damaged journal aside, and carries over what can still be read of it. All of it blocks.
+
+The new file is complete before the damaged one is touched, and wherever the process is ended
+between, the next open goes on from there: no job that could be read is lost on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import datetime
+from pathlib import Path
+
+from flynnhost.agent.journal_file import (
+    SELECT_JOBS,
+    SELECT_TERM,
+    Change,
+    JournalFile,
+    Unreadable,
+    decode_row,
+    decode_term,
+    encode,
+)
+from flynnhost.errors import JournalFailed
+from flynnhost.interfaces import JournalContents
+from flynnhost.model import ActiveJob
+
+_PARTS = ("", "-wal", "-shm")
+"""What SQLite adds to the names of the files that make up a database."""
+
+
+def open_journal(file: JournalFile, now: datetime) -> JournalContents:
+    """Open a journal. A damaged file is renamed, and what can be read of it is carried over to a new one.
+
+    :param now: for the name of a file that is set aside.
+    :raises JournalFailed: when no journal can be had at this path.
+    """
+    try:
+        if _rescued(file.path).exists():
+            _swap(file.path, now)  # an earlier rescue was ended here
+        return file.open(now)
+    except sqlite3.DatabaseError as e:
+        return _rescue(file, now, str(e))
+    except OSError as e:
+        raise JournalFailed(f"{file.path}: {e.strerror}") from e
+
+
+def _rescue(file: JournalFile, now: datetime, damage: str) -> JournalContents:
+    jobs, term = _salvage(file.path)
+    try:
+        _write_rescued(file.path, jobs, term, now)
+        aside = _swap(file.path, now)
+        contents = file.open(now)
+    except (OSError, sqlite3.Error) as e:
+        raise JournalFailed(f"{file.path} is damaged ({damage}) and can't be set aside: {e}") from e
+    lost = f"the whole journal ({damage}), now {aside}; {len(jobs)} jobs could still be read"
+    return JournalContents(contents.jobs, contents.highest_term, (lost,))
+
+
+def _write_rescued(path: Path, jobs: dict[str, ActiveJob], term: int, now: datetime) -> None:
+    """Make the file that is to be the journal; it has its name only when it is complete."""
+    draft = JournalFile(path.with_name(f"{path.name}.draft"))
+    for part in _PARTS:
+        Path(f"{draft.path}{part}").unlink(missing_ok=True)
+    draft.open(now)
+    try:
+        draft.write([Change(records=[encode(job) for job in jobs.values()], term=term)])
+    finally:
+        draft.close()  # which makes one file of it
+    draft.path.rename(_rescued(path))
+    _sync_directory(path.parent)
+
+
+def _swap(path: Path, now: datetime) -> Path:
+    """Put the rescued file in place of the damaged one, which is renamed to what is returned."""
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S%f}")
+    for part in _PARTS:
+        with suppress(FileNotFoundError):
+            Path(f"{path}{part}").rename(f"{aside}{part}")
+    # The damaged file's log must be out of the way, or SQLite would take it for the new one's.
+    _sync_directory(path.parent)
+    _rescued(path).rename(path)
+    _sync_directory(path.parent)
+    return aside
+
+
+def _rescued(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rescued")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _salvage(path: Path) -> tuple[dict[str, ActiveJob], int]:
+    """What can be read of a damaged file: the jobs, and the highest term."""
+    jobs: dict[str, ActiveJob] = {}
+    term = 0
+    with suppress(sqlite3.Error), closing(_read_only(path)) as db:
+        # Past a damaged page SQLite gives nothing more, so the rest is read from the other end.
+        for order in ("ASC", "DESC"):
+            jobs.update((job.id, job) for job in _readable(db, order))
+        with suppress(sqlite3.Error, Unreadable):
+            term = max((decode_term(*row) for row in db.execute(SELECT_TERM)), default=0)
+    return jobs, max([term, *(job.term for job in jobs.values())])
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _readable(db: sqlite3.Connection, order: str) -> Iterator[ActiveJob]:
+    with suppress(sqlite3.Error):
+        for row in db.execute(f"{SELECT_JOBS} ORDER BY id {order}"):
+            with suppress(Unreadable):
+                yield decode_row(*row)
