@@ -29,6 +29,10 @@ def to_config(wire: WireConfig | None) -> ContainerConfig:
         return _DEFAULTS
     if wire.working_dir and not wire.working_dir.startswith("/"):
         raise InvalidField("working_dir", "must be an absolute path")
+    mounts = _each("mounts", wire.mounts, _to_mount) if wire.mounts else ()
+    volumes = _each("volumes", wire.volumes, _to_volume) if wire.volumes else ()
+    if mounts or volumes:
+        _check_places(mounts, volumes)
     return ContainerConfig(
         tty=wire.tty,
         stdin=wire.stdin,
@@ -38,8 +42,8 @@ def to_config(wire: WireConfig | None) -> ContainerConfig:
         entry_point=wire.entry_point or (),
         cmd=wire.cmd or (),
         env=_to_env(wire.env) if wire.env else {},
-        mounts=_each("mounts", wire.mounts, _to_mount) if wire.mounts else (),
-        volumes=_each("volumes", wire.volumes, _to_volume) if wire.volumes else (),
+        mounts=mounts,
+        volumes=volumes,
         ports=_to_ports(wire.ports) if wire.ports else (),
         working_dir=wire.working_dir,
         uid=wire.uid,
@@ -77,6 +81,17 @@ def _to_volume(wire: WireVolume) -> VolumeBinding:
     if not VOLUME_NAME.fullmatch(wire.volume):
         raise InvalidField("volume", f"{wire.volume!r} is not a volume name: {VOLUME_NAME.pattern}")
     return VolumeBinding(wire.target, wire.volume, wire.writeable)
+
+
+def _check_places(mounts: tuple[Mount, ...], volumes: tuple[VolumeBinding, ...]) -> None:
+    """Refuse two things at one place of the container."""
+    places = [(f"mounts[{index}].location", mount.location) for index, mount in enumerate(mounts)]
+    places += [(f"volumes[{index}].target", volume.target) for index, volume in enumerate(volumes)]
+    taken = set()
+    for name, place in places:
+        if place in taken:
+            raise InvalidField(name, f"{place} is taken already")
+        taken.add(place)
 
 
 def _check_container_path(name: str, path: str) -> None:

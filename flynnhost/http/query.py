@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qs
 
 from attrs import frozen
 from twisted.web.server import Request
@@ -17,32 +18,36 @@ _LARGEST = 2**31 - 1
 class Query:
     """The query of a request."""
 
-    _values: Mapping[bytes, list[bytes]]
+    _values: Mapping[str, list[str]]
 
     @classmethod
     def of(cls, request: Request) -> Query:
         """The query of this request."""
-        return cls(request.args or {})
+        # Not request.args: Twisted leaves out what has a name only.
+        text = request.uri.partition(b"?")[2].decode("ascii", "replace")
+        return cls(parse_qs(text, keep_blank_values=True, errors="surrogateescape"))
 
     def text(self, name: str) -> str:
         """The value, or nothing.
 
         :raises InvalidField: when there is more than one, or it is no text.
         """
-        values = self._values.get(name.encode(), [])
+        values = self._values.get(name, [])
         if len(values) > 1:
             raise InvalidField(name, "is there more than once")
+        text = values[0] if values else ""
         try:
-            return values[0].decode() if values else ""
-        except UnicodeDecodeError:
+            text.encode()
+        except UnicodeEncodeError:
             raise InvalidField(name, "is not UTF-8") from None
+        return text
 
     def flag(self, name: str) -> bool:
         """Whether the parameter is there and not false.
 
         :raises InvalidField: when it is neither true nor false.
         """
-        if name.encode() not in self._values:
+        if name not in self._values:
             return False
         value = self.text(name)
         if value not in _FLAGS:
@@ -54,7 +59,7 @@ class Query:
 
         :raises InvalidField: when it is not a whole number from 0.
         """
-        if name.encode() not in self._values:
+        if name not in self._values:
             return None
         value = self.text(name)
         if not (value.isascii() and value.isdecimal() and len(value) <= 10 and int(value) <= _LARGEST):
@@ -66,7 +71,7 @@ class Query:
 
         :raises InvalidField: when it is something else.
         """
-        if name.encode() not in self._values:
+        if name not in self._values:
             return None
         value = self.text(name)
         if value not in choices:

@@ -64,6 +64,12 @@ class BoundedRequest(Request):
         self._cancel_deadline()
         super().requestReceived(command, path, version)
 
+    def process(self) -> None:
+        """Answer the request."""
+        if self.path == b"*":
+            self.path = b"/*"  # or Twisted would answer without our resources
+        super().process()
+
     def connectionLost(self, reason: Any) -> None:
         """The client is gone."""
         self._cancel_deadline()

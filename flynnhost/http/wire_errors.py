@@ -19,6 +19,8 @@ DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: The field that is named when the whole body is wrong.
 BODY = "body"
 
+_anything = msgspec.json.Decoder(msgspec.Raw)
+
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`| (>=|<=) (-?\d+))")
@@ -45,6 +47,11 @@ def decoding_error(error: Exception, data: bytes | msgspec.Raw) -> FlynnHostErro
         return BadSyntax("is not UTF-8")
     if not isinstance(error, msgspec.ValidationError):
         return BadSyntax(f"is not JSON: {error}")
+    try:
+        # What is no JSON is told as such, also if a wrong field comes before the place.
+        _anything.decode(data)
+    except DECODING_ERRORS as e:
+        return decoding_error(e, data)
     what, _, path = str(error).rpartition(" - at `$")
     if not what:
         what, path = str(error), ""

@@ -40,6 +40,11 @@ from flynnhost.model import (
 _DAWN = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+def active_job(job: Job, **changes: Any) -> ActiveJob:
+    """A job as it is right after it was accepted, but for the changes."""
+    return attrs.evolve(ActiveJob(job, "h1", digest(job), _DAWN), **changes)
+
+
 @define(eq=False)
 class FakeLogStream:
     """A transfer of output that remembers how it was treated.
