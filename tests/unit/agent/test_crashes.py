@@ -108,3 +108,25 @@ def _check_events(kinds: list[EventKind], when: str) -> None:
     assert kinds == sorted(kinds, key=order.index), f"{kinds}, {when}"
     assert all(kinds.count(kind) == 1 for kind in set(kinds) - {EventKind.START}), f"{kinds}, {when}"
     assert not {EventKind.STOP, EventKind.ERROR} <= set(kinds), f"{kinds}, {when}"
+
+
+def test_container_removed_while_the_host_was_down() -> None:
+    """Wherever the host was killed, a job whose container somebody removed is not run a second time."""
+    steps = len(_scenario("short", 0, _nothing).steps.names)
+    lost = 0
+    for step in range(1, steps + 1):
+        world = World()
+        world.containers.programs = PROGRAMS["short"]
+        world.start(end_at=step)
+        world.forget(world.agent.accept([a_job("j0")], 1))
+        world.pass_time(3)
+        world.kill()
+        for container_id in list(world.containers.containers):
+            world.containers.vanish(container_id)
+        world.start()
+        world.accept(a_job("j0"))
+        world.pass_time(40)
+        assert world.starts("j0") <= 1, f"ran twice, killed at step {step}"
+        assert world.job("j0").ended
+        lost += "removed" in world.job("j0").error
+    assert lost > 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from flynnhost.testing.journal import MemoryJournal
 
 from flynnhost.model import EventKind, JobStatus, Port
+from flynnhost.testing.journal import MemoryJournal
 from flynnhost.testing.world import World, a_job
 
 CREATE, START, STOP, ERROR = EventKind.CREATE, EventKind.START, EventKind.STOP, EventKind.ERROR
@@ -170,3 +170,14 @@ def test_shutdown_leaves_containers_running(world: World) -> None:
     world.accept(a_job("j2"))
     world.answer(world.agent.stopService(), within=5)
     assert world.containers.container("flynn-j1").running
+
+
+def test_end_seen_twice(world: World) -> None:
+    """An end that is seen by an event and by a look at everything at the same time is told once."""
+    world.accept(a_job("j1"))
+    world.containers.delays["inspect"] = 0.5
+    world.journal.delay = 2.0
+    world.containers.exit("flynn-j1", 1)
+    world.containers.break_events()
+    world.pass_time(10)
+    assert world.events("j1") == [CREATE, START, STOP]
