@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, Protocol
 
 import docker
 import pytest
+import pytest_twisted  # type: ignore[import-untyped]
 from attrs import define, field
 from docker.utils import kwargs_from_env
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -92,13 +95,17 @@ def clean_reactor() -> Iterator[Any]:
 
     before = _activity(reactor)
     yield reactor
-    left = _activity(reactor) - before
+    deadline = time.monotonic() + 2
+    while (left := _activity(reactor) - before) and time.monotonic() < deadline:
+        pytest_twisted.blockon(deferLater(reactor, 0.01))
     if left:
         pytest.fail(f"left on the reactor: {sorted(map(str, left))}")
 
 
 def _activity(reactor: Any) -> set[Any]:
-    return {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()}
+    """All that goes on but the reactor's own affairs."""
+    found = {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()}
+    return {each for each in found if not type(each).__name__.endswith("Waker")}
 
 
 # --- engines ------------------------------------------------------------------

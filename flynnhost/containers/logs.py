@@ -15,8 +15,9 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol
-from twisted.web.client import URI, Agent, readBody
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
@@ -27,6 +28,8 @@ from flynnhost.containers.log_stream import LogStream
 from flynnhost.containers.translate import Refusal, explanation
 from flynnhost.errors import EngineUnavailable, FlynnHostError
 from flynnhost.interfaces import ILogReceiver, ILogStream, LogQuery
+
+_LONGEST_EXPLANATION = 65_536
 
 
 @implementer(IStreamClientEndpoint, IAgentEndpointFactory)
@@ -62,6 +65,21 @@ class _OneConnection:
         if self._aborted:
             self._transport.abortConnection()
         return protocol
+
+
+class _Explanation(Protocol):
+    """Collects the body of a refusal."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.complete: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.body = (self.body + data)[:_LONGEST_EXPLANATION]
+
+    def connectionLost(self, _reason: Failure = connectionDone) -> None:
+        if not self.complete.called:
+            self.complete.callback(None)
 
 
 @define(eq=False)
@@ -110,10 +128,11 @@ class EngineLogs:
 
     async def _check(self, response: IResponse, container_id: str) -> None:
         if response.code != 200:
-            body = await self._bounded(readBody(response))
-            raise translate.understood(
-                Refusal(response.code, explanation(body)), translate.looking_at(container_id)
-            )
+            body = _Explanation()
+            response.deliverBody(body)
+            await self._bounded(body.complete)
+            refusal = Refusal(response.code, explanation(body.body))
+            raise translate.understood(refusal, translate.looking_at(container_id))
 
     def _bounded(self, waiting: Deferred[Any]) -> Deferred[Any]:
         return waiting.addTimeout(self._timeout, self._reactor, _no_answer)

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import attrs
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from flynnhost.interfaces import ContainerSpec, ContainerState, ILogStream, LogQuery
 from flynnhost.testing.container_process import Program
 
-T = TypeVar("T")
 C = TypeVar("C")
 RigT = TypeVar("RigT", bound="ContainersRig")
 
@@ -39,8 +39,8 @@ class ContainersRig(ABC):
     _names = 0
 
     @abstractmethod
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a test to its end."""
+    def run(self, test: Coroutine[Any, Any, None]) -> Deferred[None] | None:
+        """Run a test to its end, or give pytest-twisted what fires then."""
 
     @abstractmethod
     def behaving(self, spec: ContainerSpec, program: Program) -> ContainerSpec:
@@ -105,12 +105,12 @@ class EngineRig(ContainersRig):
 
 def contract(
     test: Callable[[C, RigT], Coroutine[Any, Any, None]],
-) -> Callable[[C, RigT], None]:
+) -> Callable[[C, RigT], Deferred[None] | None]:
     """Make a test that the rig runs of one that is a coroutine."""
 
     @functools.wraps(test)
-    def run(self: C, rig: RigT) -> None:
-        rig.run(test(self, rig))
+    def run(self: C, rig: RigT) -> Deferred[None] | None:
+        return rig.run(test(self, rig))
 
     return run
 

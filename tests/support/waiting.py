@@ -14,7 +14,7 @@ T = TypeVar("T")
 _BETWEEN_LOOKS = 0.02
 
 
-def wait_until(condition: Callable[[], T], what: str, within: float = 20.0) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, within: float = 20.0) -> T:
     """Block until the condition gives something true, which is returned."""
     deadline = time.monotonic() + within
     while not (value := condition()):
@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], T], what: str, within: float = 20.0) -> T
     return value
 
 
-async def until(clock: IReactorTime, condition: Callable[[], T], what: str, within: float = 20.0) -> T:
+async def until(clock: IReactorTime, condition: Callable[[], T | None], what: str, within: float = 20.0) -> T:
     """Let the reactor run until the condition gives something true, which is returned."""
     deadline = time.monotonic() + within
     while not (value := condition()):
@@ -35,7 +35,7 @@ async def until(clock: IReactorTime, condition: Callable[[], T], what: str, with
 
 
 async def until_it(
-    clock: IReactorTime, condition: Callable[[], Awaitable[T]], what: str, within: float = 20.0
+    clock: IReactorTime, condition: Callable[[], Awaitable[T | None]], what: str, within: float = 20.0
 ) -> T:
     """Like ``until``, for a condition that has to be asked for."""
     deadline = time.monotonic() + within

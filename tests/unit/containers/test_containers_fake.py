@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from flynnhost.interfaces import ContainerSpec
 from flynnhost.testing.container_contract import ContainersContract
@@ -16,8 +17,6 @@ from flynnhost.testing.container_output_contract import ContainerOutputContract
 from flynnhost.testing.container_process import Program
 from flynnhost.testing.container_rig import EngineRig
 from flynnhost.testing.containers import FakeContainers, PullScript
-
-T = TypeVar("T")
 
 
 class FakeRig(EngineRig):
@@ -41,17 +40,14 @@ class FakeRig(EngineRig):
             delays=dict.fromkeys((*methods, "reconnect"), delay),
         )
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        result: list[T] = []
-        failed: list[BaseException] = []
-        running = Deferred.fromCoroutine(coroutine)
-        running.addCallbacks(result.append, lambda failure: failed.append(failure.value))
-        while not result and not failed:
+    def run(self, test: Coroutine[Any, Any, None]) -> None:
+        ended: list[Failure | None] = []
+        Deferred.fromCoroutine(test).addBoth(ended.append)
+        while not ended:
             assert self.clock.seconds() < 300, "the test does not come to an end"
             self.clock.advance(0.01)
-        if failed:
-            raise failed[0]
-        return result[0]
+        if ended[0] is not None:
+            ended[0].raiseException()
 
     def behaving(self, spec: ContainerSpec, program: Program) -> ContainerSpec:
         self._programs[spec.name] = program
