@@ -78,7 +78,9 @@ class MemoryJournal:
         self._opened = True
         if self.open_trouble:
             return fail(JournalFailed(self.open_trouble))
-        return succeed(self._read())
+        contents = self._read()
+        self._disk.records = dict(encode(job) for job in contents.jobs)  # the others are set aside
+        return succeed(contents)
 
     def write(self, jobs: Sequence[ActiveJob], term: int = 0) -> Deferred[None]:
         """See ``IJournal.write``."""

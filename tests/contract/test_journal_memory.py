@@ -21,7 +21,7 @@ class MemoryRig(JournalRig):
         self.present = MemoryJournal(self.clock, delay)
 
     def run(self, test: Coroutine[Any, Any, None]) -> None:
-        ended: list[None | Failure] = []
+        ended: list[Failure | None] = []
         Deferred.fromCoroutine(test).addBoth(ended.append)
         for _ in range(1000):
             if ended:
