@@ -110,7 +110,8 @@ class JobTable:
                 job_id,
                 status=JobStatus.DONE if state.exit_code == 0 and not state.oom_killed else JobStatus.CRASHED,
                 exit_status=state.exit_code,
-                ended_at=state.finished_at or self.now(),
+                # Docker takes the two times in different threads, and mixes them up for short jobs.
+                ended_at=max(state.finished_at or self.now(), state.started_at),
                 oom_killed=state.oom_killed,
                 error="killed: out of memory" if state.oom_killed else "",
             ),
