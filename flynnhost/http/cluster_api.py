@@ -84,7 +84,7 @@ class ClusterAPI:
             request,
             self._cluster.events,
             Wanted.of(request),
-            lambda: [present_host(host) for host in present],
+            lambda: map(present_host, present),
         )
 
     @app.route("/leader", methods=["GET"])

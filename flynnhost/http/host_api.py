@@ -50,7 +50,7 @@ class HostAPI:
                 request,
                 self._agent.events,
                 Wanted.of(request),
-                lambda: [present_job(job) for job in self._agent.jobs().values()],
+                lambda: map(present_job, list(self._agent.jobs().values())),
             )
             return None
         jobs = list(self._agent.jobs().items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -78,7 +78,7 @@ class EventSource(Generic[T]):
         request: Request,
         feed: IFeed[T],
         wanted: Wanted,
-        present: Callable[[], Sequence[T]],
+        present: Callable[[], Iterable[T]],
         key: str | None = None,
     ) -> Deferred[None]:
         """Answer with the events of a feed. Fires when the response is over.
@@ -105,7 +105,7 @@ class EventSource(Generic[T]):
             stream.close()
         return stream.when_over()
 
-    def _snapshot(self, events: Sequence[T], last_id: str) -> Iterator[bytes]:
+    def _snapshot(self, events: Iterable[T], last_id: str) -> Iterator[bytes]:
         # No IDs here: who is cut off half way must not resume as if it had everything.
         for event in events:
             yield b"data: %b\n\n" % self._encode(event)

@@ -234,10 +234,12 @@ class FakeCluster:
     whole: bool = True
     hold: Deferred[None] | None = None
     _hosts: dict[str, Host] = field(init=False, factory=dict)
+    _known: dict[str, tuple[str, Job]] = field(init=False, factory=dict)
 
     def add_host(self, host: Host) -> None:
-        """A host comes."""
+        """A host comes, with its jobs."""
         self._hosts[host.id] = host
+        self._known.update({job.id: (host.id, job) for job in host.jobs})
         self.events.publish(host.id, HostEvent(HostEventKind.ADD, host.id))
 
     def remove_host(self, host_id: str) -> None:
@@ -271,18 +273,14 @@ class FakeCluster:
             if host_id not in self._hosts:
                 raise UnknownHost(host_id)
             for job in jobs:
-                self._check_not_elsewhere(host_id, job)
+                if self._known.get(job.id, (host_id, job)) != (host_id, job):
+                    raise JobConflict(job.id, f"is on host {self._known[job.id][0]} already")
         for host_id, jobs in batch.items():
+            new = {job.id: job for job in jobs if job.id not in self._known}
+            self._known.update({job_id: (host_id, job) for job_id, job in new.items()})
             host = self._hosts[host_id]
-            new = tuple(job for job in jobs if job not in host.jobs)
-            self._hosts[host_id] = attrs.evolve(host, jobs=host.jobs + new)
+            self._hosts[host_id] = attrs.evolve(host, jobs=(*host.jobs, *new.values()))
         return [Placement(job.id, host_id, JobStatus.STARTING) for host_id in batch for job in batch[host_id]]
-
-    def _check_not_elsewhere(self, host_id: str, job: Job) -> None:
-        for host in self._hosts.values():
-            for known in host.jobs:
-                if known.id == job.id and (host.id != host_id or known != job):
-                    raise JobConflict(job.id, f"is on host {host.id} already")
 
     def _check_leading(self) -> None:
         if not self.leading:
