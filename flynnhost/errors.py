@@ -293,3 +293,65 @@ class FellBehind(FlynnHostError):
 
     def __str__(self) -> str:
         return "fell behind"
+
+
+# --- etcd ---
+
+
+@frozen
+class EtcdUnavailable(FlynnHostError):
+    """No member of etcd gave an answer that counts. Try again later.
+
+    What was asked for may have been done all the same, even twice: look before trying again.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"etcd does not answer: {self.reason}"
+
+
+@frozen
+class EtcdRefused(FlynnHostError):
+    """etcd understood the request and said no; trying again won't help.
+
+    :param reason: etcd's own words.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"etcd refuses: {self.reason}"
+
+
+@frozen
+class PermissionDenied(FlynnHostError):
+    """etcd does not know our user, or does not let it do this; an operator has to change that."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"etcd denies permission: {self.reason}"
+
+
+@frozen
+class Compacted(FlynnHostError):
+    """etcd has forgotten the revisions asked for: list the keys again, and go on from there.
+
+    :param revision: the oldest one there is, 0 if etcd did not say.
+    """
+
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"etcd has forgotten all revisions before {self.revision or 'a later one'}"
+
+
+@frozen
+class LeaseLost(FlynnHostError):
+    """etcd has no such lease: it has expired or was revoked, and its keys are gone."""
+
+    lease: int
+
+    def __str__(self) -> str:
+        return f"etcd has no lease {self.lease:x}"

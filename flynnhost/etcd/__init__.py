@@ -1,0 +1,1 @@
+"""etcd, behind ``interfaces.IEtcd``: the only package that speaks to it."""
