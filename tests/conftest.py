@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import docker
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]
+import pytest_twisted
 from attrs import define, field
 from docker.utils import kwargs_from_env
 from twisted.internet.task import deferLater

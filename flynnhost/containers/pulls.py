@@ -60,6 +60,7 @@ class EnginePulls:
                 if self._now() >= next_report:
                     next_report = self._now() + _BETWEEN_REPORTS
                     report(str(progress))
+            report(str(progress))
         finally:
             # The engine gives up a pull that nobody listens to.
             session.close()

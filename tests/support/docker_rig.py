@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import docker
-import pytest_twisted  # type: ignore[import-untyped]
+import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from flynnhost.containers.client import DockerClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, cast
 
-import pytest_twisted  # type: ignore[import-untyped]
+import pytest_twisted
 
 P = ParamSpec("P")
 
