@@ -1,6 +1,6 @@
 # All that happens here is in etc/setup/, in scripts of a page each.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check lint format lock changelog build clean
+.PHONY: help run test unit bench check lint format lock changelog build clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -16,6 +16,11 @@ test: ## Set up this machine for tests, then run the linters and every test
 
 unit: ## Run the tests that are quick and need nothing but Python
 	@etc/setup/test.sh unit
+
+bench: ## Measure how quickly jobs start, beside Docker alone and Swarm, as root; ARGS=--quick for less
+	@etc/setup/test.sh setup
+	@etc/setup/packages.sh --no-services dockerd=docker.io ip=iproute2 /bin/busybox=busybox-static
+	@.venv/bin/python -m benchmarks.start_jobs $(ARGS)
 
 check lint: ## Run the linters only
 	@etc/setup/test.sh lint

@@ -1,0 +1,1 @@
+"""Measurements beside what flynn-host stands on and what it stands beside."""
