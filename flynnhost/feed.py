@@ -19,6 +19,7 @@ class _Subscription(Generic[T]):
     listener: Callable[[str, T], None]
     _key: str | None
     _listeners: dict[str | None, dict[_Subscription[T], None]]
+    ended: Callable[[], None] | None
     cancelled: bool = field(init=False, default=False)
 
     def cancel(self) -> None:
@@ -67,16 +68,36 @@ class Feed(Generic[T]):
                     self._tell(subscription, event_id, event)
 
     def subscribe(
-        self, listener: Callable[[str, T], None], *, key: str | None = None, after: str | None = None
+        self,
+        listener: Callable[[str, T], None],
+        *,
+        key: str | None = None,
+        after: str | None = None,
+        ended: Callable[[], None] | None = None,
     ) -> _Subscription[T]:
         """See ``IFeed.subscribe``."""
         missed = [] if after is None else self._after(after, key)
-        subscription = _Subscription(listener, key, self._listeners)
+        subscription = _Subscription(listener, key, self._listeners, ended)
         for event_id, event in missed:
             self._tell(subscription, event_id, event)
         if not subscription.cancelled:
             self._listeners.setdefault(key, {})[subscription] = None
         return subscription
+
+    def close(self) -> None:
+        """Tell everyone who listens that nothing more will come, which must be so."""
+        subscriptions = [each for of_key in self._listeners.values() for each in of_key]
+        for subscription in subscriptions:
+            if not subscription.cancelled:
+                subscription.cancel()
+                self._tell_end(subscription)
+
+    def _tell_end(self, subscription: _Subscription[T]) -> None:
+        try:
+            if subscription.ended is not None:
+                subscription.ended()
+        except Exception:
+            self.log.failure("A listener of the feed failed at its end")
 
     def _id(self, number: int) -> str:
         return f"{self._epoch}-{number}"

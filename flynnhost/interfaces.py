@@ -332,12 +332,18 @@ class IFeed(Protocol[T_co]):
         """The ID of the newest event; what comes after it is what comes from now on."""
 
     def subscribe(
-        self, listener: Callable[[str, T_co], None], *, key: str | None = None, after: str | None = None
+        self,
+        listener: Callable[[str, T_co], None],
+        *,
+        key: str | None = None,
+        after: str | None = None,
+        ended: Callable[[], None] | None = None,
     ) -> ISubscription:
         """Call ``listener(event_id, event)`` for each event from now on, at once and in order.
 
         :param key: only the events of this job (or host).
         :param after: begin with the kept events after this ID, before returning.
+        :param ended: called when nothing more will come, unless the subscription was cancelled.
         :raises ResyncNeeded: when those are not kept any more.
         """
 

@@ -91,7 +91,9 @@ class ClusterAPI:
     def leader(self, request: Request) -> bytes:
         """Who leads."""
         negotiate(request, JSON)
-        return json_body(request, encode_json(self._cluster.leader()))
+        leader = encode_json(self._cluster.leader())
+        self._say_whether_complete(request)
+        return json_body(request, leader)
 
     def _say_whether_complete(self, request: Request) -> None:
         request.setHeader(b"X-Cluster-Complete", b"true" if self._cluster.complete() else b"false")

@@ -148,7 +148,7 @@ class EventStream:
         :return: the events after the given one.
         :raises ResyncNeeded: when those are not kept any more.
         """
-        self._subscription = feed.subscribe(self._published, key=key, after=after)
+        self._subscription = feed.subscribe(self._published, key=key, after=after, ended=self.close)
         missed, self._missed = self._missed, []
         return missed
 

@@ -46,7 +46,7 @@ def decoding_error(error: Exception, data: bytes | msgspec.Raw) -> FlynnHostErro
     if isinstance(error, UnicodeDecodeError):
         return BadSyntax("is not UTF-8")
     if not isinstance(error, msgspec.ValidationError):
-        return BadSyntax(f"is not JSON: {error}")
+        return BadSyntax(f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}")
     try:
         # What is no JSON is told as such, also if a wrong field comes before the place.
         _anything.decode(data)

@@ -172,10 +172,10 @@ class WirePlacement(Struct, gc=False):
     state: str
 
 
-class WireError(Struct, gc=False):
+class WireError(Struct, kw_only=True, gc=False):
     """Every error there is."""
 
     code: str
     message: str
-    retry: bool
     detail: Any | UnsetType = UNSET
+    retry: bool

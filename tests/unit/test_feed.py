@@ -127,3 +127,21 @@ def test_a_listener_that_fails(feed: Feed[str], logged_failures: Any) -> None:
     assert calls == ["a", "b"]
     assert len(heard) == 2
     assert len(logged_failures.flush(ZeroDivisionError)) == 2
+
+
+def test_end(feed: Feed[str], logged_failures: Any) -> None:
+    """When a feed is closed, everyone who wants to know is told, once."""
+    ended: list[str] = []
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    feed.subscribe(lambda _id, _event: None, ended=fails)
+    feed.subscribe(lambda _id, _event: None, key="k", ended=lambda: ended.append("k"))
+    feed.subscribe(lambda _id, _event: None)
+    feed.subscribe(lambda _id, _event: None, ended=lambda: ended.append("cancelled")).cancel()
+    feed.close()
+    feed.close()
+    assert ended == ["k"]
+    assert feed._listeners == {}
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from flynnhost.http import request as bounded
-from flynnhost.http.site import IDLE_TIMEOUT, APISite
-from flynnhost.testing.agent import FakeAgent
+from flynnhost.http.site import IDLE_TIMEOUT, APISite, build_site
+from flynnhost.testing.agent import FakeAgent, FakeCluster
 from flynnhost.testing.http_connection import Answer, MemoryConnection
 from tests.support.http_errors import assert_error
 
@@ -161,3 +163,53 @@ def test_odd_paths(client: MemoryConnection, path: str) -> None:
     answer = client.answer()
     assert 400 <= answer.status < 500
     assert answer.json["code"]
+
+
+METHODS = st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "BREW"])
+SEGMENTS = st.sampled_from(
+    [
+        "host",
+        "jobs",
+        "cluster",
+        "hosts",
+        "events",
+        "leader",
+        "health",
+        "signal",
+        "log",
+        "status",
+        "9",
+        "%00",
+        "%ff",
+        "",
+    ]
+)
+QUERIES = st.text("abfollowtailstreamsincesnapshot=&;%+1?", max_size=20)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["Accept", "Content-Type", "Host", "Prefer", "Last-Event-ID", "Cookie", "Expect", "Connection"]
+    ),
+    st.sampled_from(
+        ["text/event-stream", "application/json", "close", ";,=", "\xff", "", "100-continue", "[::1"]
+    )
+    | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
+)
+
+
+@given(METHODS, st.lists(SEGMENTS, max_size=5), QUERIES, HEADERS, st.none() | st.binary(max_size=30))
+def test_any_request(
+    method: str, segments: list[str], query: str, headers: dict[str, str], body: bytes | None
+) -> None:
+    """No request makes a failure of ours; every error has the one shape."""
+    clock = Clock()
+    site, _ = build_site(clock, FakeAgent(clock), FakeCluster())
+    client = MemoryConnection(clock, site)
+    client.request(method, f"/{'/'.join(segments)}?{query}", body, headers)
+    clock.advance(0)
+    data = client.received()
+    status = int(data.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").split(b" ")[1])
+    assert status in (200, *range(400, 418), 503)
+    if status >= 400 and method != "HEAD":
+        assert b'{"code":"' in data
+    client.lose()
+    assert clock.getDelayedCalls() == []

@@ -163,7 +163,9 @@ def test_nobody_leads(
 
 def test_leader(client: MemoryConnection) -> None:
     """Who leads is told."""
-    assert got(client, "/cluster/leader").json == {
+    answer = got(client, "/cluster/leader")
+    assert answer.headers["x-cluster-complete"] == "true"
+    assert answer.json == {
         "id": "h1",
         "addr": "10.0.0.1:1113",
         "term": 7,

@@ -359,6 +359,16 @@ def test_end_of_all_streams(clock: Clock, site: APISite, agent: FakeAgent, strea
     assert_error(client.answer(), 503, "not_ready", retry=True)
 
 
+def test_end_of_a_feed(clock: Clock, site: APISite, cluster: FakeCluster, streams: OpenStreams) -> None:
+    """When nothing more will come, as from a leader that was deposed, the stream ends."""
+    reader = Reader(clock, site, "/cluster/events")
+    cluster.add_host(Host("h2"))
+    cluster.events.close()
+    assert len(reader.events()) == 1
+    assert reader.ended
+    assert len(streams) == 0
+
+
 def test_end_of_a_slow_stream(clock: Clock, site: APISite, agent: FakeAgent, streams: OpenStreams) -> None:
     """What waits for a slow reader is still written when the host stops."""
     reader = fill(clock, site, agent)
