@@ -3,7 +3,7 @@
 .PHONY: help run test unit bench check lint format lock changelog build clean
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z]*\)[a-z ]*:.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
 		printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "make run takes HOST_ID, LISTEN, EXTERNAL, STATE_DIR and ARGS, as in: make run HOST_ID=h1"
@@ -22,7 +22,7 @@ bench: ## Measure how quickly jobs start, beside Docker alone and Swarm, as root
 	@etc/setup/packages.sh --no-services dockerd=docker.io ip=iproute2 /bin/busybox=busybox-static
 	@.venv/bin/python -m benchmarks.start_jobs $(ARGS)
 
-check lint: ## Run the linters only
+lint check: ## Run the linters only
 	@etc/setup/test.sh lint
 
 format: ## Put the code into its one format
