@@ -119,6 +119,9 @@ class JournalFile:
         except (sqlite3.OperationalError, OSError) as e:
             self.close()
             raise JournalFailed(f"{self.path}: {e}") from e
+        except UnicodeDecodeError as e:  # SQLite quotes what is damaged
+            self.close()
+            raise sqlite3.DatabaseError("its schema is no text") from e
         except BaseException:
             self.close()
             raise
@@ -129,9 +132,9 @@ class JournalFile:
         :raises JournalFailed: when none of them was written.
         """
         db = self._connected()
+        self._check_in_place()
         term = self._term
         try:
-            self._check_in_place()
             db.execute("BEGIN IMMEDIATE")
             for change in changes:
                 _apply(db, change)
@@ -182,7 +185,7 @@ class JournalFile:
     def _read(self, now: datetime) -> JournalContents:
         db = self._connected()
         jobs: list[ActiveJob] = []
-        bad: list[tuple[object, ...]] = []
+        bad: list[tuple[bytes, object, str, str]] = []
         for key, crc, body in db.execute(SELECT_JOBS):
             try:
                 jobs.append(decode_row(key, crc, body))
@@ -191,7 +194,8 @@ class JournalFile:
         if bad:
             self._set_records_aside(bad)
         aside = [
-            f"the record of job {key!r} ({reason}), now in the table set_aside of {self.path}"
+            f"the record of job {key.decode(errors='backslashreplace')} ({reason}), "
+            f"now in the table set_aside of {self.path}"
             for key, _, reason, _ in bad
         ]
         # A job's own term was seen too, should the record of the highest one be lost.
@@ -204,7 +208,7 @@ class JournalFile:
             aside.append(f"the highest term ({e}); the highest of a job here is {self._term}")
         return JournalContents(jobs=tuple(jobs), highest_term=self._term, set_aside=tuple(aside))
 
-    def _set_records_aside(self, bad: Sequence[tuple[object, ...]]) -> None:
+    def _set_records_aside(self, bad: Sequence[tuple[bytes, object, str, str]]) -> None:
         db = self._connected()
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT INTO set_aside VALUES (CAST(? AS TEXT), ?, ?, ?)", bad)

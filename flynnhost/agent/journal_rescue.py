@@ -30,6 +30,9 @@ from flynnhost.model import ActiveJob
 _PARTS = ("", "-wal", "-shm")
 """What SQLite adds to the names of the files that make up a database."""
 
+_DAMAGE = (sqlite3.Error, ValueError)
+"""What comes of reading a damaged file; the second when SQLite quotes what is no text any more."""
+
 
 def open_journal(file: JournalFile, now: datetime) -> JournalContents:
     """Open a journal. A damaged file is renamed, and what can be read of it is carried over to a new one.
@@ -102,11 +105,12 @@ def _salvage(path: Path) -> tuple[dict[str, ActiveJob], int]:
     """What can be read of a damaged file: the jobs, and the highest term."""
     jobs: dict[str, ActiveJob] = {}
     term = 0
-    with suppress(sqlite3.Error), closing(_read_only(path)) as db:
+    with suppress(*_DAMAGE), closing(_read_only(path)) as db:
+        db.execute("PRAGMA writable_schema=ON")  # or SQLite reads nothing of a file that was cut short
         # Past a damaged page SQLite gives nothing more, so the rest is read from the other end.
         for order in ("ASC", "DESC"):
             jobs.update((job.id, job) for job in _readable(db, order))
-        with suppress(sqlite3.Error, Unreadable):
+        with suppress(*_DAMAGE):
             term = max((decode_term(*row) for row in db.execute(SELECT_TERM)), default=0)
     return jobs, max([term, *(job.term for job in jobs.values())])
 
@@ -116,7 +120,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 
 def _readable(db: sqlite3.Connection, order: str) -> Iterator[ActiveJob]:
-    with suppress(sqlite3.Error):
+    with suppress(*_DAMAGE):
         for row in db.execute(f"{SELECT_JOBS} ORDER BY id {order}"):
             with suppress(Unreadable):
                 yield decode_row(*row)
