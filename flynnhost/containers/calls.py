@@ -55,7 +55,9 @@ class EngineCalls:
             except APIError as e:
                 if "already in progress" not in str(e.explanation):
                     raise
-                session.wait(container_id, timeout=self.sessions.timeout, condition="removed")
+                removed = session.wait(container_id, timeout=self.sessions.timeout, condition="removed")
+                if removed.get("Error"):
+                    raise EngineRefused(str(removed["Error"].get("Message"))) from e
 
     def thd_list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         """See ``IContainers.list_containers``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -89,7 +90,7 @@ class EventsWatch:
     def _thd_run(self) -> None:
         failures = 0
         while not self._closing.is_set():
-            before = self._since
+            begun = time.monotonic()
             try:
                 with translated(nothing_special):
                     self._thd_follow()
@@ -99,7 +100,7 @@ class EventsWatch:
             except Exception as e:
                 reason = f"{type(e).__name__}: {e}"
             self._thd_tell(self._lost, reason)
-            failures = 0 if self._since != before else failures + 1
+            failures = 0 if time.monotonic() - begun > self._backoff.limit else failures + 1
             self._closing.wait(self._backoff.delay(failures))
         self._reactor.callFromThread(self._left)
 
@@ -112,7 +113,7 @@ class EventsWatch:
         filters = {"type": ["container"], "label": [f"{key}={value}" for key, value in self._labels.items()]}
         answer = session.get(
             f"{session.base_url}/v{session.api_version}/events",
-            params={"since": self._since, "filters": json.dumps(filters)},
+            params={"since": self._since or None, "filters": json.dumps(filters)},
             stream=True,
             timeout=self._sessions.timeout,
         )
@@ -132,7 +133,8 @@ class EventsWatch:
         session = self._sessions.thd_session()
         answer = session.get(f"{session.base_url}/_ping", timeout=self._sessions.timeout)
         answer.raise_for_status()
-        return str(int(parsedate_to_datetime(answer.headers["Date"]).timestamp()))
+        date = answer.headers.get("Date")
+        return str(int(parsedate_to_datetime(date).timestamp())) if date else ""
 
     def _thd_hand_over(self, event: Mapping[str, Any]) -> None:
         seconds, nanoseconds = divmod(int(event["timeNano"]), 1_000_000_000)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import cast
 
 from attrs import define, field
@@ -75,7 +77,7 @@ class LogStream(Protocol):
         if self._finished or self._end:
             return
         try:
-            self._pieces.extend(self._decoder.feed(data) if self._decoder else [(STDOUT, data)])
+            self._pieces.extend(_joined(self._decoder.feed(data)) if self._decoder else [(STDOUT, data)])
         except BadFrame as e:
             self._end = (EngineRefused(f"the engine's answer makes no sense: {e}"),)
         self._flush()
@@ -124,3 +126,9 @@ class LogStream(Protocol):
 
     def _producer(self) -> IPushProducer:
         return cast(IPushProducer, self.transport)
+
+
+def _joined(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """The same with neighbours of one stream put together: each line has a frame of its own."""
+    for stream, group in groupby(pieces, itemgetter(0)):
+        yield stream, b"".join(data for _, data in group)

@@ -69,12 +69,12 @@ def translated(reading: Reading) -> Iterator[None]:
         yield
     except APIError as e:
         raise understood(Refusal(e.status_code or 500, str(e.explanation or e)), reading) from e
+    except _SENSELESS_ANSWER as e:  # first, because some of requests' errors are of both kinds
+        raise EngineRefused(f"the engine's answer makes no sense: {type(e).__name__} {e}") from e
     except _NO_ANSWER as e:
         raise EngineUnavailable(_root_cause(e)) from e
     except DockerException as e:
         raise EngineRefused(str(e)) from e
-    except _SENSELESS_ANSWER as e:
-        raise EngineRefused(f"the engine's answer makes no sense: {type(e).__name__} {e}") from e
 
 
 def understood(refusal: Refusal, reading: Reading) -> FlynnHostError:
