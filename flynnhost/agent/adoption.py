@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from twisted.logger import Logger
@@ -28,8 +29,13 @@ def adopted(state: ContainerState, host_id: str, now: datetime) -> ActiveJob:
         term=_number(state.labels.get(LABEL_TERM, "")),
         phase=Phase.STARTING,
         container_id=state.id,
-        host_ports=tuple(filter(None, map(_number, state.labels.get(LABEL_PORTS, "").split(",")))),
+        host_ports=leased_ports(state.labels),
     )
+
+
+def leased_ports(labels: Mapping[str, str]) -> tuple[int, ...]:
+    """The ports that were leased to the job when its container was made."""
+    return tuple(filter(None, map(_number, labels.get(LABEL_PORTS, "").split(","))))
 
 
 def _job(job_id: str, spec: str) -> Job:

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from flynnhost.agent.adoption import leased_ports
 from flynnhost.agent.engine import EngineHealth
 from flynnhost.agent.images import ImagePulls
 from flynnhost.agent.ports import PortLeases
@@ -177,8 +178,21 @@ class Runner:
         except NameTaken:
             state = await self._named_container(job)
             container_id = state.id
+            if state.started_at is None and leased_ports(state.labels) != job.host_ports:
+                # Made by a run that was interrupted, which had leased other ports.
+                await self._containers.remove(container_id)
+                state, container_id = None, await self._containers.create(self._specs.spec(job))
         self._table.note(job.id, container_id=container_id)
+        if state is not None:
+            self._take_ports(job, leased_ports(state.labels))
         return state
+
+    def _take_ports(self, job: ActiveJob, ports: tuple[int, ...]) -> None:
+        """Let a job have the ports that its container has."""
+        if ports != job.host_ports:
+            self._ports.release(job.id, job.host_ports)
+            self._ports.keep(job.id, ports)
+            self._table.note(job.id, host_ports=ports)
 
     async def _named_container(self, job: ActiveJob) -> ContainerState:
         """The container that has the job's name, if it was made for it."""
@@ -209,10 +223,13 @@ class Runner:
         await self._table.observe(job_id, state)
 
     async def _discard(self, job: ActiveJob) -> None:
-        """Undo the making of a container that was never started, and the lease of its ports."""
-        await self._containers.remove(job.container_id)
+        """Undo the making of a container that was never started, and the lease of its ports.
+
+        In this order: between the two, a job without its container would be taken for lost.
+        """
         self._ports.release(job.id, job.host_ports)
         await self._table.note_durably(job.id, phase=Phase.CREATING, container_id="", host_ports=())
+        await self._containers.remove(job.container_id)
 
     async def _pull(self, job_id: str, image: str) -> None:
         self._check_stop_early(job_id)

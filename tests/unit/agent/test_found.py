@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flynnhost.model import JobStatus
+from flynnhost.agent.adoption import leased_ports
+from flynnhost.model import JobStatus, Port
 from flynnhost.testing.world import World, a_job
 
 
@@ -22,3 +23,39 @@ def test_an_end_before_its_start() -> None:
     job = world.job("j1")
     assert job.status is JobStatus.DONE
     assert job.ended_at == job.started_at
+
+
+def test_ports_that_only_the_container_remembers() -> None:
+    """A job's ports are those of its container, also when the run that leased them was killed."""
+    for step in range(1, 30):
+        world = World()
+        world.start(end_at=step)
+        world.forget(world.agent.accept([a_job("j1", ports=(Port(),))], 1))
+        world.pass_time(1)
+        world.kill()
+        world.start()
+        world.busy_ports.add(55000)
+        world.pass_time(40)
+        world.accept(a_job("j1", ports=(Port(),)))
+        world.pass_time(1)
+        container = world.containers.container("flynn-j1")
+        assert world.job("j1").host_ports == leased_ports(container.spec.labels), f"killed at step {step}"
+        assert world.starts("j1") == 1
+
+
+def test_killed_while_other_ports_are_sought() -> None:
+    """A job whose port was taken gets another, whenever its host is killed over it."""
+    for step in range(1, 40):
+        world = World()
+        world.containers.taken_ports.add(("tcp", 55000))
+        world.start(end_at=step)
+        world.forget(world.agent.accept([a_job("j1", ports=(Port(),))], 1))
+        world.pass_time(1)
+        world.kill()
+        world.start()
+        world.pass_time(40)
+        world.accept(a_job("j1", ports=(Port(),)))
+        world.pass_time(1)
+        job = world.job("j1")
+        assert job.status is JobStatus.RUNNING, f"{job.error}, killed at step {step}"
+        assert job.host_ports == (55001,)
