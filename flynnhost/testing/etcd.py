@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -408,3 +409,11 @@ class FakeEtcdClient:
         if call.timer is not None and call.timer.active():
             call.timer.cancel()
         return result
+
+
+def turn(clock: Clock, seconds: float) -> None:
+    """Turn a clock from one timed call to the next, so that each is made at its very time."""
+    until = clock.seconds() + seconds
+    while (calls := clock.getDelayedCalls()) and calls[0].getTime() <= until:
+        clock.advance(max(0.0, calls[0].getTime() - clock.seconds()))
+    clock.advance(max(0.0, until - clock.seconds()))
