@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.logger import Logger
 from flynnhost.containers.json_lines import json_lines
 from flynnhost.containers.lanes import EngineReactor
 from flynnhost.containers.session import EngineSessions
-from flynnhost.containers.translate import nothing_special, translated
+from flynnhost.containers.translate import explanation, nothing_special, translated
 from flynnhost.errors import EngineUnavailable, FlynnHostError
 from flynnhost.interfaces import IContainerListener
 
@@ -117,17 +118,13 @@ class EventsWatch:
             stream=True,
             timeout=self._sessions.timeout,
         )
-        try:
+        with closing(answer):
             if answer.status_code != 200:
-                raise EngineUnavailable(
-                    f"it refuses to tell events: {answer.status_code} {answer.text[:200]}"
-                )
+                raise EngineUnavailable(f"it tells no events: {explanation(answer.content)}")
             session.wait_for_ever()
             self._thd_tell(self._arrived)
             for event in json_lines(answer.raw.stream(decode_content=False)):
                 self._thd_hand_over(event)
-        finally:
-            session.close()
 
     def _thd_time_of_engine(self) -> str:
         session = self._sessions.thd_session()

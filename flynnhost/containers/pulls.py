@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
 
 from attrs import define
 from docker import auth
 from docker.errors import APIError, ImageNotFound
+from requests import Response
 
 from flynnhost.containers import translate
 from flynnhost.containers.json_lines import json_lines
@@ -52,24 +53,22 @@ class EnginePulls:
     def _thd_pull(self, session: EngineSession, image: str, report: Callable[[str], None]) -> None:
         reference = ImageReference.parse(image)
         progress, next_report = PullProgress(image), self._now()
-        try:
-            for message in self._thd_messages(session, reference):
+        # The engine gives up a pull when the connection is closed.
+        with closing(self._thd_ask(session, reference)) as answer:
+            for message in json_lines(answer.raw.stream(decode_content=False)):
                 if "error" in message:
                     raise translate.understood(Refusal(500, str(message["error"])), translate.pulling(image))
                 progress.update(message)
                 if self._now() >= next_report:
                     next_report = self._now() + _BETWEEN_REPORTS
                     report(str(progress))
-            report(str(progress))
-        finally:
-            # The engine gives up a pull that nobody listens to.
-            session.close()
+        report(str(progress))
         self._thd_check(session, image, reference)
 
-    def _thd_messages(self, session: EngineSession, reference: ImageReference) -> Iterator[Mapping[str, Any]]:
+    def _thd_ask(self, session: EngineSession, reference: ImageReference) -> Response:
         registry, _ = auth.resolve_repository_name(reference.repository)
         credentials = auth.get_config_header(session, registry)
-        answer = session.post(
+        answer: Response = session.post(
             f"{session.base_url}/v{session.api_version}/images/create",
             params={"fromImage": reference.repository, "tag": reference.version},
             headers={"X-Registry-Auth": credentials} if credentials else {},
@@ -78,7 +77,7 @@ class EnginePulls:
         )
         if answer.status_code != 200:
             raise APIError("refused", answer, explanation(answer.content))
-        return json_lines(answer.raw.stream(decode_content=False))
+        return answer
 
     def _thd_check(self, session: EngineSession, image: str, reference: ImageReference) -> None:
         """An engine that shuts down may end the stream as if all were well."""

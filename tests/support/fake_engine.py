@@ -46,6 +46,7 @@ class FakeEngine:
 
     :ivar answers: gives an answer, or None to break the connection off.
     :ivar requests: all that was asked but ``/_ping``.
+    :ivar silence: for answers to wait for; is set at the end.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class FakeEngine:
     api_version: str = "1.41"
     requests: list[Request] = field(factory=list)
     versions: list[str] = field(factory=list)
+    silence: threading.Event = field(factory=threading.Event)
     _server: socketserver.BaseServer | None = None
 
     @property

@@ -15,4 +15,5 @@ def engine(short_dir: Path) -> Iterator[FakeEngine]:
     engine = FakeEngine(short_dir)
     engine.start()
     yield engine
+    engine.silence.set()
     engine.stop()

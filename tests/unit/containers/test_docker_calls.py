@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,16 +111,14 @@ def test_nobody_listens_on_tcp() -> None:
 
 def test_no_answer(engine: FakeEngine) -> None:
     """An engine that says nothing is given up after the timeout."""
-    silence = threading.Event()
 
     def answers(_request: Request) -> None:
-        silence.wait(10)
+        engine.silence.wait(10)
 
     engine.answers = answers
     calls = EngineCalls(EngineSessions(EngineAddress.parse(engine.url), timeout=0.2))
     with pytest.raises(EngineUnavailable, match="no answer in time"):
         calls.thd_inspect("c1")
-    silence.set()
 
 
 def test_broken_off(engine: FakeEngine, calls: EngineCalls) -> None:
