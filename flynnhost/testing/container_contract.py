@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import TypeVar
@@ -135,10 +136,11 @@ class ContainersContract:
     @contract
     async def test_port_taken(self, rig: ContainersRig) -> None:
         """Two containers can't publish one port; the second remains, not started."""
-        ports = (PublishedPort(80, "tcp", "127.0.0.1", 41873),)
+        number = _free_port()
+        ports = (PublishedPort(80, "tcp", "127.0.0.1", number),)
         await rig.started(ports=ports)
         second = await rig.containers.create(rig.spec(ports=ports))
-        assert "41873" in str(await failing(rig.containers.start(second), PortTaken))
+        assert str(number) in str(await failing(rig.containers.start(second), PortTaken))
         assert not (await rig.containers.inspect(second)).running
 
     @contract
@@ -318,3 +320,9 @@ class ContainersContract:
         await rig.until(lambda: receiver.pieces)
         assert receiver.stream is not None
         receiver.stream.stopProducing()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
