@@ -1,0 +1,284 @@
+"""Who leads, decided by etcd: of the candidates the one whose key is the oldest.
+
+A bounded number of slots keeps the hosts from waking each other: candidates follow the slots, all
+others the leader's record only, and try for a slot when it changes. The term is the create
+revision of the winning key, which no other key ever has.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from flynnhost.background import Background, Backoff
+from flynnhost.cluster.presence import EtcdTrouble
+from flynnhost.cluster.records import Keys, LeaderRecord, encode
+from flynnhost.errors import LeaseLost
+from flynnhost.etcd.lease import Lease
+from flynnhost.etcd.mirror import Mirror
+from flynnhost.interfaces import IEtcd, ILeadership
+from flynnhost.keyvalues import Compare, Delete, Get, KeyValue, Put
+
+MAX_CANDIDATES = 7
+"""How many hosts may be elected at a time: with seven, all at once are hardly ever lost."""
+
+SPREAD = 1.0
+"""Seconds over which hosts spread their tries for a slot when there is a leader already."""
+
+
+@frozen
+class _Candidacy:
+    """A slot that this host holds.
+
+    :param revision: the create revision of its key, and the term if it wins.
+    """
+
+    key: bytes
+    revision: int
+    lease: Lease
+
+
+@define(eq=False)
+class EtcdElection(Service):
+    """Campaigns for this host, as an ``IPresenceUser``.
+
+    It holds itself deposed whenever it is not certain of the contrary, by its own clock.
+
+    :param leadership: is told of the outcome.
+    :param record: what the leader's record is to be, for a term.
+    :param chance: gives numbers from 0 to below 1.
+    """
+
+    log = Logger()
+
+    _clock: IReactorTime
+    _etcd: IEtcd
+    _keys: Keys
+    _host_id: str
+    _leadership: ILeadership
+    _record: Callable[[int], LeaderRecord]
+    _max_candidates: int = MAX_CANDIDATES
+    _chance: Callable[[], float] = random.random
+    _lease: Lease | None = field(init=False, default=None)
+    _candidacy: _Candidacy | None = field(init=False, default=None)
+    _mirror: Mirror | None = field(init=False, default=None)
+    _leads: bool = field(init=False, default=False)
+    _doubtful: bool = field(init=False, default=False)
+    _campaigning: bool = field(init=False, default=False)
+    _background: Background = field(init=False, factory=lambda: Background("the election"))
+    _writing: Background = field(init=False, factory=lambda: Background("the leader's record"))
+
+    def leads(self) -> bool:
+        """Whether it is certain that this host leads. Ask before every act of a leader."""
+        return self._leads and self._lease is not None and self._lease.valid()
+
+    def stopService(self) -> Deferred[None]:
+        """Resign. Fires when nothing of the leadership runs, and the others may elect anew."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._resign())
+
+    async def _resign(self) -> None:
+        self._lease = None
+        await self._background.cancel()
+        candidacy, led = self._candidacy, self._leads
+        await self._give_up()
+        if candidacy is not None and candidacy.lease.valid():
+            ours = Compare(candidacy.key, "create", "==", candidacy.revision)
+            keys = [candidacy.key, self._keys.leader] if led else [candidacy.key]
+            try:
+                await self._etcd.txn([ours], [Delete(key) for key in keys])
+            except EtcdTrouble as e:
+                self.log.info("The candidacy is left to end by itself: {reason}", reason=str(e))
+
+    # --- IPresenceUser --------------------------------------------------------
+
+    def present(self, lease: Lease) -> None:
+        """See ``IPresenceUser``."""
+        self._lease, self._doubtful = lease, False
+        self.campaign()
+
+    def lapsed(self) -> None:
+        """See ``IPresenceUser``."""
+        self._doubtful = True
+        self._look()
+
+    def confirmed(self) -> None:
+        """The lease is there after all: see whether the slot is, then go on as before."""
+        self._background.run(self._verify(), "looking whether this host is a candidate still")
+
+    def absent(self) -> None:
+        """See ``IPresenceUser``."""
+        self._lease = None
+        self._background.run(self._give_up(), "giving up the candidacy")
+
+    # --- the leader's record --------------------------------------------------
+
+    def leader_changed(self, record: LeaderRecord | None) -> None:
+        """The leader's record changed, or is gone: there may be a slot now."""
+        if self._candidacy is None:
+            self.campaign(0.0 if record is None else SPREAD)
+
+    # --- campaigning ----------------------------------------------------------
+
+    def campaign(self, spread: float = 0.0) -> None:
+        """Try for a slot, unless this host has one or tries already.
+
+        :param spread: seconds within which to begin, by chance.
+        """
+        if self.running and not self._campaigning and self._candidacy is None and self._lease is not None:
+            self._campaigning = True
+            self._background.run(self._campaign(spread * self._chance()), "campaigning")
+
+    async def _campaign(self, pause: float) -> None:
+        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
+        try:
+            if pause:
+                await deferLater(self._clock, pause)
+            while self._lease is not None and self._candidacy is None:
+                lease = self._lease
+                try:
+                    claimed = await self._claim(lease)
+                except LeaseLost:
+                    return
+                except EtcdTrouble:
+                    await backoff.wait()
+                    continue
+                if claimed is not None and lease is self._lease:
+                    self._stand(claimed)
+                return
+        finally:
+            self._campaigning = False
+
+    async def _claim(self, lease: Lease) -> _Candidacy | None:
+        """Take a free slot. None if there is none."""
+        while True:
+            found = await self._etcd.get(self._keys.candidates)
+            for kv in found.values:
+                if kv.lease == lease.id:  # an earlier try, of which no answer came
+                    return _Candidacy(kv.key, kv.create_revision, lease)
+            taken = {kv.key for kv in found.values}
+            slots = (self._keys.candidate(number) for number in range(self._max_candidates))
+            free = next((slot for slot in slots if slot not in taken), None)
+            if free is None:
+                return None
+            result = await self._etcd.txn(
+                [Compare(free, "create", "==", 0)], [Put(free, self._host_id.encode(), lease.id)]
+            )
+            if result.succeeded:
+                return _Candidacy(free, result.revision, lease)
+
+    def _stand(self, candidacy: _Candidacy) -> None:
+        self.log.info("This host is a candidate, of revision {term}", term=candidacy.revision)
+        self._candidacy = candidacy
+        self._mirror = Mirror(self._clock, self._etcd, self._keys.candidates, self, self._chance)
+        self._mirror.start()
+
+    async def _verify(self) -> None:
+        """After a lapse: count on the slot again only if etcd says that it is still ours."""
+        candidacy = self._candidacy
+        if candidacy is None:
+            return
+        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
+        while candidacy is self._candidacy:
+            try:
+                found = await self._etcd.get(Get(candidacy.key))
+            except EtcdTrouble:
+                await backoff.wait()
+                continue
+            if not any(kv.create_revision == candidacy.revision for kv in found.values):
+                await self._lose_slot()
+            else:
+                self._doubtful = not candidacy.lease.valid()
+                self._look()
+            return
+
+    # --- IMirrorListener ------------------------------------------------------
+
+    def key_changed(self, kv: KeyValue, previous: KeyValue | None) -> None:
+        """See ``IMirrorListener``."""
+        self._look()
+
+    def key_removed(self, previous: KeyValue) -> None:
+        """See ``IMirrorListener``."""
+        self._look()
+
+    def mirror_synced(self) -> None:
+        """See ``IMirrorListener``."""
+        self._look()
+
+    def mirror_stale(self, reason: str) -> None:
+        """See ``IMirrorListener``. Who leads goes on: the lease is kept on a way of its own."""
+
+    # --- the outcome ----------------------------------------------------------
+
+    def _look(self) -> None:
+        """See who leads by what is known now, and act upon it."""
+        candidacy, mirror = self._candidacy, self._mirror
+        if candidacy is None or mirror is None:
+            return
+        if mirror.synced and not self._has_slot(candidacy, mirror):
+            self._background.run(self._lose_slot(), "giving up a slot that is another's")
+            return
+        sure = not self._doubtful and candidacy.lease.valid()
+        if self._leads and not sure:
+            self._step_down()
+        elif not self._leads and sure and mirror.synced and self._is_first(candidacy, mirror):
+            self._step_up(candidacy)
+
+    @staticmethod
+    def _has_slot(candidacy: _Candidacy, mirror: Mirror) -> bool:
+        own = mirror.values.get(candidacy.key)
+        return mirror.revision < candidacy.revision or (
+            own is not None and own.create_revision == candidacy.revision
+        )
+
+    @staticmethod
+    def _is_first(candidacy: _Candidacy, mirror: Mirror) -> bool:
+        if mirror.revision < candidacy.revision:
+            return False
+        return min(kv.create_revision for kv in mirror.values.values()) == candidacy.revision
+
+    def _step_up(self, candidacy: _Candidacy) -> None:
+        self._leads = True
+        self._leadership.elected(candidacy.revision)
+        self._writing.run(self._write_record(candidacy), "writing the leader's record")
+
+    async def _write_record(self, candidacy: _Candidacy) -> None:
+        value = encode(self._record(candidacy.revision))
+        ours = Compare(candidacy.key, "create", "==", candidacy.revision)
+        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
+        while self._leads and candidacy is self._candidacy:
+            try:
+                await self._etcd.txn([ours], [Put(self._keys.leader, value, candidacy.lease.id)])
+                return  # if the key is not ours any more, the mirror tells
+            except LeaseLost:
+                return
+            except EtcdTrouble:
+                await backoff.wait()
+
+    def _step_down(self) -> Deferred[None]:
+        self._leads = False
+        deposed = self._leadership.deposed()
+        self._writing.cancel()
+        return deposed
+
+    async def _lose_slot(self) -> None:
+        await self._give_up()
+        self.campaign()
+
+    async def _give_up(self) -> None:
+        """Be no candidate any more."""
+        self._candidacy = None
+        mirror, self._mirror = self._mirror, None
+        leading = self._leads
+        if leading:
+            await self._step_down()
+        if mirror is not None:
+            await mirror.stop()

@@ -1,0 +1,87 @@
+"""What the cluster keeps in etcd: where, and in what form.
+
+``hosts/ID`` is there while the host is, ``candidates/N`` while the host that holds the slot may
+lead, and ``leader`` while somebody leads. Each is on the lease of the host that wrote it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from attrs import frozen
+
+from flynnhost.keyvalues import KeyRange
+
+T = TypeVar("T")
+
+
+@frozen
+class HostRecord:
+    """A host that is there.
+
+    :param addr: where its HTTP API is reached, as ``HOST:PORT``.
+    :param instance: what tells it from another host that was given the same ID.
+    """
+
+    id: str
+    addr: str
+    instance: str
+
+
+@frozen
+class LeaderRecord:
+    """The host that leads.
+
+    :param term: the create revision of its candidate's key.
+    """
+
+    id: str
+    addr: str
+    term: int
+
+
+@frozen
+class Keys:
+    """Where a cluster keeps its records.
+
+    :param prefix: of all keys of the cluster.
+    """
+
+    prefix: bytes = b"/flynn-host/"
+
+    @property
+    def hosts(self) -> KeyRange:
+        """The records of all hosts."""
+        return KeyRange.prefix(self.prefix + b"hosts/")
+
+    @property
+    def candidates(self) -> KeyRange:
+        """The slots of all candidates."""
+        return KeyRange.prefix(self.prefix + b"candidates/")
+
+    @property
+    def leader(self) -> bytes:
+        """The leader's record."""
+        return self.prefix + b"leader"
+
+    def host(self, host_id: str) -> bytes:
+        """A host's record."""
+        return self.prefix + b"hosts/" + host_id.encode()
+
+    def candidate(self, slot: int) -> bytes:
+        """A candidate's slot."""
+        return self.prefix + b"candidates/%d" % slot
+
+
+def encode(record: HostRecord | LeaderRecord) -> bytes:
+    """A record as a value."""
+    return msgspec.json.encode(record)
+
+
+def decode(value: bytes, kind: type[T]) -> T | None:
+    """A record from a value; None if it is none, as when it was written by somebody else."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,289 @@
+"""Elections among many hosts, through an etcd in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from flynnhost.cluster.etcd_election import EtcdElection
+from flynnhost.cluster.following import LeaderFollower
+from flynnhost.cluster.presence import Presence
+from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
+from flynnhost.errors import Compacted
+from flynnhost.keyvalues import Found
+from flynnhost.testing.etcd import FakeEtcd, FakeEtcdClient
+
+TTL = 5
+
+
+@define(eq=False)
+class _Host:
+    """The parts of a host that elections are made of."""
+
+    name: str
+    etcd: FakeEtcdClient
+    clock: Clock
+    instance: str = ""
+    terms: list[int] = field(factory=list)
+    leads: bool = False
+    presence: Presence = field(init=False)
+    election: EtcdElection = field(init=False)
+    follower: LeaderFollower = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        keys, addr, chance = Keys(), f"{self.name}:1113", random.Random(self.name).random
+        instance = self.instance or self.name
+        self.presence = Presence(
+            self.clock,
+            self.clock.seconds,
+            self.etcd,
+            keys,
+            lambda: HostRecord(self.name, addr, instance),
+            TTL,
+            chance,
+        )
+        self.election = EtcdElection(
+            self.clock,
+            self.etcd,
+            keys,
+            self.name,
+            self,
+            lambda term: LeaderRecord(self.name, addr, term),
+            chance=chance,
+        )
+        self.follower = LeaderFollower(self.clock, self.etcd, keys, chance)
+        self.presence.add(self.election)
+        self.follower.add(self.election.leader_changed)
+
+    def elected(self, term: int) -> None:
+        assert not self.leads
+        self.leads = True
+        self.terms.append(term)
+
+    def deposed(self) -> Deferred[None]:
+        self.leads = False
+        return succeed(None)
+
+    def start(self) -> None:
+        for service in (self.follower, self.election, self.presence):
+            service.startService()
+
+    def stop(self) -> None:
+        self.election.stopService()
+        self.presence.stopService()
+        self.follower.stopService()
+
+
+@define(eq=False)
+class _Cluster:
+    """Hosts that share an etcd."""
+
+    clock: Clock = field(factory=Clock)
+    etcd: FakeEtcd = field(init=False)
+    hosts: list[_Host] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.etcd = FakeEtcd(self.clock)
+
+    def add(self, name: str, instance: str = "") -> _Host:
+        host = _Host(name, self.etcd.client(name), self.clock, instance)
+        self.hosts.append(host)
+        host.start()
+        return host
+
+    def pass_time(self, seconds: float, step: float = 0.05) -> None:
+        """Let time pass; at no moment do two hosts lead."""
+        for _ in range(int(seconds / step) + 1):
+            self.clock.advance(step)
+            assert len([host for host in self.hosts if host.election.leads()]) <= 1
+
+    def compact(self) -> None:
+        """Have etcd forget what was."""
+        with suppress(Compacted):
+            self.etcd.compact()
+
+    def disturb(self, chance: random.Random) -> None:
+        """Break or mend something."""
+        etcd = chance.choice(self.hosts).etcd
+        disturbances: list[Callable[[], object]] = [
+            etcd.partition,
+            etcd.heal,
+            lambda: etcd.lose_answers(chance.randrange(3)),
+            lambda: self.etcd.lose_leader(chance.random() * 4),
+            self.compact,
+            lambda: etcd.partition(requests=False),
+        ]
+        chance.choice(disturbances)()
+
+    def leader(self) -> _Host:
+        (leader,) = [host for host in self.hosts if host.leads]
+        assert leader.election.leads()
+        return leader
+
+
+@pytest.fixture
+def cluster() -> _Cluster:
+    """Three hosts, the first of which leads."""
+    cluster = _Cluster()
+    for name in ("h1", "h2", "h3"):
+        cluster.add(name)
+        cluster.pass_time(0.2)
+    return cluster
+
+
+def test_first_comes_first(cluster: _Cluster) -> None:
+    """The host that was there first leads, its term is its key's revision, and all know it."""
+    assert cluster.leader().name == "h1"
+    (term,) = cluster.leader().terms
+    assert [host.follower.leader for host in cluster.hosts] == [LeaderRecord("h1", "h1:1113", term)] * 3
+    cluster.pass_time(60)
+    assert cluster.leader().terms == [term]
+
+
+def test_leader_is_cut_off(cluster: _Cluster) -> None:
+    """A leader that can't reach etcd steps down before another leads, which is soon after the TTL."""
+    first = cluster.leader()
+    first.etcd.partition()
+    cluster.pass_time(TTL + 2)
+    second = cluster.leader()
+    assert second is not first
+    assert second.terms[0] > first.terms[0]
+    assert second.follower.leader == LeaderRecord(second.name, f"{second.name}:1113", second.terms[0])
+    first.etcd.heal()
+    cluster.pass_time(20)
+    assert cluster.leader() is second
+    assert first.follower.leader == second.follower.leader
+
+
+def test_resigning_is_quick(cluster: _Cluster) -> None:
+    """A leader that stops hands over in a moment."""
+    first = cluster.leader()
+    first.stop()
+    cluster.pass_time(0.2)
+    assert cluster.leader() is not first
+
+
+def test_etcd_without_a_leader(cluster: _Cluster) -> None:
+    """While etcd elects its own leader, ours stays, or at the worst steps down: there are never two."""
+    first = cluster.leader()
+    cluster.etcd.lose_leader(2.0)
+    cluster.pass_time(10)
+    assert cluster.leader() is first
+    assert len(first.terms) == 1
+
+
+def test_etcd_gone_for_a_minute(cluster: _Cluster) -> None:
+    """Nobody leads while etcd is gone, and somebody does soon after it is back."""
+    first = cluster.leader()
+    cluster.etcd.stop()
+    cluster.pass_time(TTL)
+    assert not [host for host in cluster.hosts if host.leads]
+    cluster.pass_time(55)
+    cluster.etcd.start()
+    cluster.pass_time(10)
+    assert cluster.leader() is first
+    assert first.terms[0] == first.terms[-1]
+
+
+def test_live_lease_is_revoked(cluster: _Cluster) -> None:
+    """When etcd ends a lease that is alive, its host is deposed and another leads, in a later term."""
+    first = cluster.leader()
+    lease = first.presence._lease
+    assert lease is not None
+    cluster.etcd.revoke(lease.id)
+    cluster.pass_time(5)
+    second = cluster.leader()
+    assert second is not first
+    assert second.terms[-1] > first.terms[0]
+
+
+def test_answers_that_are_lost(cluster: _Cluster) -> None:
+    """A host whose claim was stored but not answered holds one slot, not two."""
+    host = _Host("h4", cluster.etcd.client("h4"), cluster.clock)
+    cluster.hosts.append(host)
+    host.etcd.lose_answers(4)
+    host.start()
+    cluster.pass_time(30)
+    slots: list[Found] = []
+    cluster.etcd.client().get(Keys().candidates).addCallback(slots.append)
+    cluster.pass_time(0)
+    assert sorted(kv.value for kv in slots[0].values) == [b"h1", b"h2", b"h3", b"h4"]
+
+
+def test_candidates_are_bounded() -> None:
+    """Of many hosts seven are candidates; when the leader is gone the vacant slot is taken."""
+    cluster = _Cluster()
+    for number in range(12):
+        cluster.add(f"h{number}")
+        cluster.pass_time(0.1)
+    assert len([host for host in cluster.hosts if host.election._candidacy]) == 7
+    cluster.leader().stop()
+    cluster.pass_time(5)
+    assert len([host for host in cluster.hosts if host.election._candidacy]) == 7
+    assert cluster.leader().name == "h1"
+
+
+def test_all_candidates_die_at_once() -> None:
+    """When all candidates are lost, others come forward."""
+    cluster = _Cluster()
+    for number in range(10):
+        cluster.add(f"h{number}")
+        cluster.pass_time(0.1)
+    for host in cluster.hosts[:7]:
+        host.etcd.partition()
+    cluster.pass_time(TTL + 3)
+    assert cluster.leader().name in ("h7", "h8", "h9")
+
+
+def test_second_host_of_the_same_id(cluster: _Cluster, logged_failures: object) -> None:
+    """A second live host of the same ID is not registered until the first is gone."""
+    double = cluster.add("h2", instance="another")
+    cluster.pass_time(10)
+    assert double.election._lease is None
+    cluster.hosts[1].stop()
+    cluster.pass_time(10)
+    assert double.election._lease is not None
+
+
+def test_restarted_host_registers_at_once(cluster: _Cluster) -> None:
+    """A host that was killed and started again does not wait for the lease of its earlier process."""
+    cluster.hosts[1].etcd.partition()
+    again = cluster.add("h2")
+    cluster.pass_time(1)
+    assert again.election._lease is not None
+
+
+def test_paused_leader(cluster: _Cluster) -> None:
+    """A leader whose process stood still does not think that it leads when it wakes up."""
+    first = cluster.leader()
+    held = first.presence._lease
+    assert held is not None
+    cluster.clock.rightNow += TTL * 2  # nothing runs meanwhile
+    assert not first.election.leads()
+    cluster.pass_time(10)
+    assert cluster.leader().terms[-1] >= first.terms[0]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_never_two(seed: int) -> None:
+    """Whatever breaks, never do two lead, and somebody does in the end."""
+    chance = random.Random(seed)
+    cluster = _Cluster()
+    for number in range(4):
+        cluster.add(f"h{number}")
+    for _ in range(12):
+        cluster.disturb(chance)
+        cluster.pass_time(chance.random() * 6, step=0.1)
+    for host in cluster.hosts:
+        host.etcd.heal()
+    cluster.pass_time(30, step=0.1)
+    leader = cluster.leader()
+    assert {host.follower.leader for host in cluster.hosts} == {
+        LeaderRecord(leader.name, f"{leader.name}:1113", leader.terms[-1])
+    }
