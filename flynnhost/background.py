@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from flynnhost.errors import FlynnHostError
 
 T = TypeVar("T")
 
@@ -27,31 +29,44 @@ class Background:
 
     _name: str
     _running: dict[Deferred[None], None] = field(init=False, factory=dict)
+    _cancelling: int = field(init=False, default=0)
 
     def run(self, work: Coroutine[Deferred[Any], Any, Any], what: str) -> Deferred[None]:
         """Begin some work. The Deferred fires with None when it is over, whatever came of it.
 
+        While ``cancel`` ends what runs, nothing is begun.
+
         :param what: the work in words, to be read after "while", for the log.
         """
         done: Deferred[None] = Deferred()
+        if self._cancelling:
+            work.close()
+            done.callback(None)
+            return done
         running = Deferred.fromCoroutine(work)
 
         def ended(result: object) -> None:
             self._running.pop(running, None)
             if isinstance(result, Failure) and not result.check(CancelledError):
                 self.log.failure("{name} failed while {what}", result, name=self._name, what=what)
-            done.callback(None)
+            if not done.called:
+                done.callback(None)
 
         self._running[running] = None
         running.addBoth(ended)
         return done
 
     def cancel(self) -> Deferred[None]:
-        """End all that runs. Fires when nothing does any more."""
+        """End all that runs. Fires when nothing does any more; then work can be begun again."""
         running = list(self._running)
+        self._cancelling += 1
         for work in running:
             work.cancel()
-        return DeferredList([_over(work) for work in running]).addCallback(lambda _: None)
+
+        def over(_: object) -> None:
+            self._cancelling -= 1
+
+        return DeferredList([_over(work) for work in running]).addCallback(over)
 
 
 def _over(work: Deferred[Any]) -> Deferred[None]:
@@ -66,13 +81,20 @@ def _over(work: Deferred[Any]) -> Deferred[None]:
 
 
 def shielded(work: Deferred[T]) -> Deferred[T]:
-    """A Deferred that fires as the work does, and whose cancelling leaves the work alone."""
+    """A Deferred that fires as the work does, and whose cancelling leaves the work alone.
+
+    What then becomes of the work is logged if it fails.
+    """
     answer: Deferred[T] = Deferred()
 
     def finished(result: T | Failure) -> None:
         if not answer.called:
             answer.callback(result)
-        elif isinstance(result, Failure):
+        elif isinstance(result, Failure) and result.check(FlynnHostError):
+            Background.log.warn(
+                "Work failed that nobody waited for any more: {reason}", reason=str(result.value)
+            )
+        elif isinstance(result, Failure) and not result.check(CancelledError):
             Background.log.failure("Work failed that nobody waited for any more", result)
 
     work.addBoth(finished)
@@ -109,10 +131,11 @@ class Backoff:
 class Periodic:
     """Something done again and again, the pause counted from the end of the last time.
 
-    A failure is logged, and the next time comes all the same.
+    A failure is logged, and the next time comes all the same. It is never done twice at once.
 
     :param interval: the pause in seconds.
     :param work: makes the coroutine that does it once.
+    :param what: the work in words, to be read after "while", for the log.
     """
 
     _clock: IReactorTime
@@ -123,48 +146,52 @@ class Periodic:
     _again: bool = field(init=False, default=False)
     _busy: bool = field(init=False, default=False)
     _stopped: bool = field(init=False, default=True)
-    _timer: Any = field(init=False, default=None)
+    _timer: IDelayedCall | None = field(init=False, default=None)
 
     def start(self, now: bool = True) -> None:
-        """Begin, with the first time now or after the first pause."""
+        """Begin, with the first time now or after the first pause. Does nothing if it was begun."""
+        if not self._stopped:
+            return
         self._stopped = False
         if now:
             self.soon()
-        else:
-            self._rest()
+        elif not self._busy:
+            self._rest(self._interval)
 
     def soon(self) -> None:
         """Do it now, or once more right after the time that is going on."""
+        if self._stopped:
+            return
         if self._busy:
             self._again = True
-        elif not self._stopped:
-            self._drop_timer()
-            self._busy = True
-            self._background.run(self._work(), self._what).addCallback(self._done)
+            return
+        self._drop_timer()
+        self._busy = True
+        self._background.run(self._once(), self._what).addCallback(self._done)
 
     def stop(self) -> None:
         """Begin no more; what is going on is ended with the background it runs in."""
         self._stopped = True
+        self._again = False
         self._drop_timer()
+
+    async def _once(self) -> None:
+        await self._work()
 
     def _done(self, _: None) -> None:
         self._busy = False
-        if self._stopped:
-            return
-        if self._again:
-            self._again = False
-            self._timer = self._clock.callLater(0, self._wake)
-        else:
-            self._rest()
+        again, self._again = self._again, False
+        if not self._stopped:
+            self._rest(0 if again else self._interval)
 
-    def _rest(self) -> None:
-        self._timer = self._clock.callLater(self._interval, self._wake)
+    def _rest(self, seconds: float) -> None:
+        self._timer = self._clock.callLater(seconds, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
         self.soon()
 
     def _drop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()

@@ -56,8 +56,8 @@ def build_host(
     )
 
     def leading(term: int) -> Leading:
-        leader = Leader(reactor, now, term, settings.id, f"{settings.external}:{listener.port}")
-        service = OrderedServices()
+        leader = Leader(reactor, now, term, settings.id, _address(settings, listener))
+        service = OrderedServices(reactor)
         leader.setServiceParent(service)
         LocalHost(agent, leader).setServiceParent(service)
         return Leading(service, leader)
@@ -65,8 +65,9 @@ def build_host(
     role = LeaderRole(leading)
     site, streams = build_site(reactor, agent, role)
     listener = Listener(reactor, settings.listen, site, streams)
-    host = OrderedServices()
-    for service in (_Held(state_dir), agent, role, SoloElection(agent.begin_term, role), listener):
+    election = SoloElection(reactor, agent.begin_term, role)
+    host = OrderedServices(reactor)
+    for service in (_Held(state_dir), agent, role, election, listener):
         service.setServiceParent(host)
     return host
 
@@ -92,6 +93,11 @@ def _host_settings(settings: Settings) -> HostSettings:
         force=settings.force,
         starts_at_once=settings.max_starts,
     )
+
+
+def _address(settings: Settings, listener: Listener) -> str:
+    host = f"[{settings.external}]" if ":" in settings.external else settings.external
+    return f"{host}:{listener.port}"
 
 
 def _end(reactor: Any, reason: str) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-from flynnhost.background import Background
+from flynnhost.background import Background, Backoff
+from flynnhost.errors import FlynnHostError
 from flynnhost.interfaces import ILeadership
 
 
@@ -16,9 +19,14 @@ from flynnhost.interfaces import ILeadership
 class SoloElection(Service):
     """Elects this host as soon as there is a term for it, and deposes it at the end.
 
+    As long as no term can be written, it goes on trying.
+
     :param begin_term: fires with a term that no leader of this host has had, when that is on disk.
     """
 
+    log = Logger()
+
+    _clock: IReactorTime
     _begin_term: Callable[[], Deferred[int]]
     _leadership: ILeadership
     _background: Background = field(init=False, factory=lambda: Background("the election"))
@@ -34,8 +42,20 @@ class SoloElection(Service):
         return Deferred.fromCoroutine(self._resign())
 
     async def _elect(self) -> None:
-        term = await self._begin_term()
-        self._leadership.elected(term)
+        self._leadership.elected(await self._term())
+
+    async def _term(self) -> int:
+        backoff = Backoff(self._clock)
+        while True:
+            try:
+                return await self._begin_term()
+            except CancelledError:
+                raise
+            except FlynnHostError as e:
+                self.log.error("This host can't lead yet: {reason}", reason=str(e))
+            except Exception:
+                self.log.failure("While beginning a term")
+            await backoff.wait()
 
     async def _resign(self) -> None:
         await self._background.cancel()
