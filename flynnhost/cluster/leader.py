@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,12 +12,21 @@ from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost.background import shielded
-from flynnhost.cluster.state import ClusterState, Placed
-from flynnhost.errors import FlynnHostError, InvalidField, NotReady, TookTooLong
+from flynnhost.cluster.state import ClusterState, Hold
+from flynnhost.errors import (
+    FlynnHostError,
+    InvalidField,
+    JobConflict,
+    JournalFailed,
+    NotReady,
+    StaleTerm,
+    TookTooLong,
+)
 from flynnhost.feed import Feed
 from flynnhost.interfaces import HostFeed, ICluster, IHostLink
 from flynnhost.model import Host, HostEvent, HostEventKind, Job, JobStatus, Placement
@@ -24,15 +34,32 @@ from flynnhost.model import Host, HostEvent, HostEventKind, Job, JobStatus, Plac
 ACKNOWLEDGE_WITHIN = 30.0
 """Seconds a host has to put its part of a batch on disk."""
 
+MAX_UNACKNOWLEDGED = 20_000
+"""Jobs that one host may have to acknowledge before it is given more."""
+
+_REFUSALS = (InvalidField, JobConflict, StaleTerm, JournalFailed, NotReady)
+"""How a host says that it has not taken the jobs. After anything else it may have them."""
+
 
 @frozen
 class _Answer:
-    """What a host said of its part of a batch."""
+    """What is known of a host's part of a batch, if not that the host has refused it.
 
-    placed: Sequence[Placed]
-    placements: Sequence[Placement] = ()
+    :param jobs: as they were asked for.
+    :param statuses: where each of them is; None when the host may have them or not.
+    """
+
+    host_id: str
+    jobs: Sequence[Job]
+    statuses: Sequence[JobStatus] | None = None
     error: FlynnHostError | None = None
-    late: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """What became of each job, in a word."""
+        if self.error is not None:
+            return "refused"
+        return "unknown" if self.statuses is None else "accepted"
 
 
 @implementer(ICluster)
@@ -45,6 +72,8 @@ class Leader(Service):
     :param now: tells the time of day.
     """
 
+    log = Logger()
+
     _clock: IReactorTime
     _now: Callable[[], datetime]
     term: int
@@ -55,10 +84,16 @@ class Leader(Service):
     _since: datetime = field(init=False)
     _state: ClusterState = field(init=False, factory=ClusterState)
     _links: dict[str, IHostLink] = field(init=False, factory=dict)
+    _unacknowledged: Counter[str] = field(init=False, factory=Counter)
 
     def __attrs_post_init__(self) -> None:
         self.events = self._feed = Feed(f"t{self.term}")
         self._since = self._now()
+
+    def stopService(self) -> None:
+        """Take no more batches, and tell no more events."""
+        super().stopService()
+        self._feed.close()
 
     # --- hosts ---------------------------------------------------------------
 
@@ -74,10 +109,10 @@ class Leader(Service):
             self._feed.publish(host.id, HostEvent(HostEventKind.ADD, host.id))
 
     def remove_host(self, host_id: str) -> None:
-        """Take a host out, with its jobs."""
-        del self._links[host_id]
-        self._state.remove_host(host_id)
-        self._feed.publish(host_id, HostEvent(HostEventKind.REMOVE, host_id))
+        """Take a host out with its jobs, if it is there."""
+        if self._links.pop(host_id, None) is not None:
+            self._state.remove_host(host_id)
+            self._feed.publish(host_id, HostEvent(HostEventKind.REMOVE, host_id))
 
     def job_reported(self, host_id: str, job: Job) -> None:
         """Take note of a job that a host has, whoever sent it there."""
@@ -108,62 +143,85 @@ class Leader(Service):
     async def _submit(self, batch: Mapping[str, Sequence[Job]]) -> list[Placement]:
         if not self.running:
             raise NotReady("this host is giving up the leadership")
-        by_host: dict[str, list[Placed]] = {}
-        for placed in self._state.begin(batch):
-            by_host.setdefault(placed.host_id, []).append(placed)
-        asked = [self._ask(host_id, jobs) for host_id, jobs in by_host.items()]
+        for host_id in batch:
+            if self._unacknowledged[host_id] >= MAX_UNACKNOWLEDGED:
+                raise NotReady(
+                    f"host {host_id} has {self._unacknowledged[host_id]} jobs to acknowledge already"
+                )
+        held = self._state.begin(batch)
+        asked = [self._ask(host_id, batch[host_id], holds) for host_id, holds in held.items()]
         answers = [await answer for answer in asked]
-        _raise_for(answers)
-        return [placement for answer in answers for placement in answer.placements]
+        self._raise_for(answers)
+        return [
+            Placement(job.id, answer.host_id, status)
+            for answer in answers
+            for job, status in zip(answer.jobs, answer.statuses or (), strict=True)
+        ]
 
-    def _ask(self, host_id: str, jobs: Sequence[Placed]) -> Deferred[_Answer]:
+    def _ask(self, host_id: str, jobs: Sequence[Job], holds: Sequence[Hold]) -> Deferred[_Answer]:
         """Hand a host its part. Fires within the deadline, and never fails."""
-        acknowledged = Deferred.fromCoroutine(self._hand_over(host_id, jobs))
+        answered = Deferred.fromCoroutine(self._hand_over(host_id, tuple(jobs), holds))
         # A late acknowledgement is committed all the same: the deadline ends the wait alone.
-        answer = shielded(acknowledged).addTimeout(ACKNOWLEDGE_WITHIN, self._clock)
-        return answer.addErrback(_too_late, jobs)
+        answer = shielded(answered).addTimeout(ACKNOWLEDGE_WITHIN, self._clock)
 
-    async def _hand_over(self, host_id: str, jobs: Sequence[Placed]) -> _Answer:
+        def late(failure: Failure) -> _Answer:
+            failure.trap(defer.TimeoutError)
+            return _Answer(host_id, jobs)
+
+        return answer.addErrback(late)
+
+    async def _hand_over(self, host_id: str, jobs: Sequence[Job], holds: Sequence[Hold]) -> _Answer:
+        """Nobody cancels this: whatever a host says, however late, is what counts."""
+        self._unacknowledged[host_id] += len(holds)
+        statuses: Sequence[JobStatus] | None = None
         try:
-            statuses = await self._links[host_id].submit([placed.job for placed in jobs], self.term)
+            statuses = await self._links[host_id].submit(jobs, self.term)
+            by_id = {job.id: status for job, status in zip(jobs, statuses, strict=True)}
+        except _REFUSALS as e:
+            for hold in holds:
+                self._state.abandon(hold)
+            return _Answer(host_id, jobs, error=_as_of_host(host_id, e))
         except Exception as e:
-            for placed in jobs:
-                self._state.abandon(placed)
-            if not isinstance(e, FlynnHostError):
-                raise
-            return _Answer(jobs, error=_as_of_host(host_id, e))
-        for placed, status in zip(jobs, statuses, strict=True):
-            if status.ended:
-                self._state.abandon(placed)
+            self._log_unknown(host_id, e)
+            # If the host has the jobs they must not get onto another one, so they stay its own.
+            statuses, by_id = None, {}
+        finally:
+            self._unacknowledged[host_id] -= len(holds)
+            if not self._unacknowledged[host_id]:
+                del self._unacknowledged[host_id]
+        for hold in holds:
+            if by_id.get(hold.placed.job.id, JobStatus.STARTING).ended:
+                self._state.abandon(hold)
             else:
-                self._state.commit(placed)
-        return _Answer(jobs, [_placement(p, status) for p, status in zip(jobs, statuses, strict=True)])
+                self._state.commit(hold)
+        return _Answer(host_id, jobs, statuses)
 
+    def _log_unknown(self, host_id: str, error: Exception) -> None:
+        if isinstance(error, FlynnHostError):
+            self.log.warn(
+                "Host {host_id} may have its jobs or not: {reason}", host_id=host_id, reason=str(error)
+            )
+        else:
+            self.log.failure("Host {host_id} may have its jobs or not", host_id=host_id)
 
-def _placement(placed: Placed, status: JobStatus) -> Placement:
-    return Placement(placed.job.id, placed.host_id, status)
+    def _raise_for(self, answers: Sequence[_Answer]) -> None:
+        """Tell what became of a batch that not every host has acknowledged."""
+        outcomes = [(job.id, answer.outcome) for answer in answers for job in answer.jobs]
+        refusals = [answer.error for answer in answers if answer.error is not None]
+        if refusals:
+            if len(refusals) < len(answers):
+                self.log.warn(
+                    "Some hosts have taken their part of a batch and others not: {outcomes}",
+                    outcomes=outcomes,
+                )
+            raise refusals[0]
+        if any(answer.statuses is None for answer in answers):
+            raise TookTooLong(f"not every host has acknowledged within {ACKNOWLEDGE_WITHIN:g} s", outcomes)
 
 
 def _as_of_host(host_id: str, error: FlynnHostError) -> FlynnHostError:
     if isinstance(error, InvalidField):
         return InvalidField(f"{host_id}{error.field}", error.reason)
+    if isinstance(error, StaleTerm):
+        return NotReady(f"host {host_id} has heard a later leader: {error}")
     return error
-
-
-def _too_late(failure: Failure, jobs: Sequence[Placed]) -> _Answer:
-    failure.trap(defer.TimeoutError)
-    return _Answer(jobs, late=True)
-
-
-def _raise_for(answers: Sequence[_Answer]) -> None:
-    """Tell what became of a batch that not every host has acknowledged."""
-    for answer in answers:
-        if answer.error is not None:
-            raise answer.error
-    if any(answer.late for answer in answers):
-        outcomes = [
-            (placed.job.id, "unknown" if answer.late else "accepted")
-            for answer in answers
-            for placed in answer.placed
-        ]
-        raise TookTooLong(f"not every host has acknowledged within {ACKNOWLEDGE_WITHIN:g} s", outcomes)

@@ -37,6 +37,7 @@ class LocalHost(Service):
         super().stopService()
         if self._subscription is not None:
             self._subscription.cancel()
+            self._subscription = None
 
     def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
         """See ``IHostLink``."""

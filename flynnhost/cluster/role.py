@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from attrs import define, field, frozen
 from automat import TypeMachineBuilder
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -49,36 +49,49 @@ class _Inputs(Protocol):
 
 @define(eq=False)
 class _Core:
-    """What the states share: at most one leader, from its start until its stop is over."""
+    """What the states share: at most one leader, from its start until its stop is over.
+
+    :ivar service: what was started last and has not stopped yet.
+    :ivar cluster: what it knows and can do, while it leads.
+    """
 
     log = Logger()
 
     make_leader: MakeLeader
-    leading: Leading | None = None
+    service: IService | None = None
+    cluster: ICluster | None = None
     next_term: int = 0
     waiting: list[Deferred[None]] = field(factory=list)
 
     def start(self) -> None:
         self.log.info("This host leads, in term {term}", term=self.next_term)
-        self.leading = self.make_leader(self.next_term)
-        self.leading.service.startService()
+        try:
+            leading = self.make_leader(self.next_term)
+            self.service = leading.service
+            leading.service.startService()
+            self.cluster = leading.cluster
+        except Exception:
+            # Nobody leads then until the next election; what was started is stopped before.
+            self.log.failure("While taking over the leadership, in term {term}", term=self.next_term)
 
     def stop(self, inputs: _Inputs) -> None:
         self.log.info("This host leads no longer")
-        stopping, self.leading = self.leading, None
-        assert stopping is not None  # noqa: S101, the states see to it
+        self.cluster = None
 
         def stopped(result: object) -> None:
+            self.service = None
             if isinstance(result, Failure):
                 self.log.failure("While giving up the leadership", result)
             inputs.stopped()
 
-        maybeDeferred(stopping.service.stopService).addBoth(stopped)
+        stopping = maybeDeferred(self.service.stopService) if self.service is not None else succeed(None)
+        stopping.addBoth(stopped)
 
     def tell(self) -> None:
         waiting, self.waiting = self.waiting, []
         for waiter in waiting:
-            waiter.callback(None)
+            if not waiter.called:
+                waiter.callback(None)
 
 
 def _machine() -> Callable[[_Core], _Inputs]:
@@ -153,8 +166,9 @@ class LeaderRole(Service):
     # --- ILeadership ---------------------------------------------------------
 
     def elected(self, term: int) -> None:
-        """See ``ILeadership``."""
-        self._inputs.elected(term)
+        """See ``ILeadership``. Once the role was stopped it does not lead any more."""
+        if self.running:
+            self._inputs.elected(term)
 
     def deposed(self) -> Deferred[None]:
         """See ``ILeadership``."""
@@ -190,11 +204,11 @@ class LeaderRole(Service):
 
     def submit(self, batch: Mapping[str, Sequence[Job]]) -> Deferred[list[Placement]]:
         """See ``ICluster``."""
-        if self._core.leading is None:
+        if self._core.cluster is None:
             return fail(NoLeader())
-        return self._core.leading.cluster.submit(batch)
+        return self._core.cluster.submit(batch)
 
     def _cluster(self) -> ICluster:
-        if self._core.leading is None:
+        if self._core.cluster is None:
             raise NoLeader
-        return self._core.leading.cluster
+        return self._core.cluster

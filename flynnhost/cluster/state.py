@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from attrs import define, field, frozen
+from twisted.logger import Logger
 
 from flynnhost.errors import JobConflict, UnknownHost
 from flynnhost.model import Host, Job, digest
@@ -23,18 +24,20 @@ class Placed:
 
 
 @define(eq=False)
-class _HostJobs:
-    attributes: Mapping[str, str]
-    jobs: dict[str, Job] = field(factory=dict)
+class Hold:
+    """A job of a batch, whose ID is taken until it was committed or abandoned.
+
+    :ivar removed: the job was taken out meanwhile, as it has ended.
+    """
+
+    placed: Placed
+    removed: bool = False
 
 
 @define(eq=False)
-class _Held:
-    """A job of one batch or more that its host has not acknowledged yet."""
-
-    placed: Placed
-    holders: int = 0
-    removed: bool = False
+class _HostJobs:
+    attributes: Mapping[str, str]
+    jobs: dict[str, Placed] = field(factory=dict)
 
 
 @define(eq=False)
@@ -45,14 +48,18 @@ class ClusterState:
     nothing goes through all hosts or jobs but what lists them.
     """
 
+    log = Logger()
+
     _hosts: dict[str, _HostJobs] = field(init=False, factory=dict)
     _jobs: dict[str, Placed] = field(init=False, factory=dict)
-    _held: dict[str, _Held] = field(init=False, factory=dict)
+    # Jobs that another host has too, which comes of putting them on hosts directly.
+    _twice: dict[str, dict[str, Placed]] = field(init=False, factory=dict)
+    _held: dict[str, dict[Hold, None]] = field(init=False, factory=dict)
 
     def hosts(self) -> Sequence[Host]:
         """All hosts with their jobs."""
         return [
-            Host(id=host_id, attributes=host.attributes, jobs=tuple(host.jobs.values()))
+            Host(host_id, host.attributes, tuple(placed.job for placed in host.jobs.values()))
             for host_id, host in self._hosts.items()
         ]
 
@@ -62,34 +69,39 @@ class ClusterState:
 
     def add_host(self, host: Host) -> None:
         """Add a host with the jobs it has, or take its report in place of an earlier one."""
-        if host.id in self._hosts:
-            self.remove_host(host.id)
+        self.remove_host(host.id)
         self._hosts[host.id] = _HostJobs(host.attributes)
         for job in host.jobs:
             self._put(Placed(host.id, job, digest(job)))
 
     def remove_host(self, host_id: str) -> None:
-        """Remove a host and its jobs."""
-        for job_id in self._hosts.pop(host_id).jobs:
-            del self._jobs[job_id]
+        """Remove a host and its jobs, if it is there."""
+        host = self._hosts.get(host_id)
+        if host is not None:
+            for placed in list(host.jobs.values()):
+                self._take_out(placed)
+            del self._hosts[host_id]
 
     def report(self, host_id: str, job: Job) -> None:
-        """Keep a job that a host says it has, unless it is known or about to be."""
-        if self._known(job.id) is None and host_id in self._hosts:
+        """Keep a job that a host says it has, unless it is known there or about to be."""
+        held = any(hold.placed.host_id == host_id for hold in self._held.get(job.id, ()))
+        if not held and host_id in self._hosts:
             self._put(Placed(host_id, job, digest(job)))
 
     def remove_job(self, host_id: str, job_id: str) -> None:
         """Take a job out, if it is there."""
-        if job_id in self._held:
-            self._held[job_id].removed = True
-        placed = self._jobs.get(job_id)
-        if placed is not None and placed.host_id == host_id:
-            del self._jobs[job_id]
-            del self._hosts[host_id].jobs[job_id]
+        for hold in self._held.get(job_id, ()):
+            if hold.placed.host_id == host_id:
+                hold.removed = True
+        host = self._hosts.get(host_id)
+        if host is not None and job_id in host.jobs:
+            self._take_out(host.jobs[job_id])
 
-    def begin(self, batch: Mapping[str, Sequence[Job]]) -> list[Placed]:
+    def begin(self, batch: Mapping[str, Sequence[Job]]) -> dict[str, list[Hold]]:
         """Check a whole batch, and hold its IDs until each was committed or abandoned.
 
+        :return: for each host of the batch with jobs what is held for it; a job that is there
+            twice is held once.
         :raises UnknownHost: when there is no such host.
         :raises JobConflict: when an ID is taken by other content or on another host.
         """
@@ -99,37 +111,64 @@ class ClusterState:
                 raise UnknownHost(host_id)
             for job in jobs:
                 placed = Placed(host_id, job, digest(job))
-                _check_same(placed, self._known(job.id) or wanted.setdefault(job.id, placed))
+                for known in (wanted.get(job.id), self._known(placed)):
+                    if known is not None:
+                        _check_same(placed, known)
                 wanted[job.id] = placed
+        held: dict[str, list[Hold]] = {}
         for job_id, placed in wanted.items():
-            self._held.setdefault(job_id, _Held(placed)).holders += 1
-        return list(wanted.values())
-
-    def commit(self, placed: Placed) -> None:
-        """Keep a job that was begun, unless it was removed since."""
-        held = self._let_go(placed.job.id)
-        if not held.removed and placed.host_id in self._hosts and placed.job.id not in self._jobs:
-            self._put(placed)
-
-    def abandon(self, placed: Placed) -> None:
-        """Let go of a job that was begun, and came to nothing."""
-        self._let_go(placed.job.id)
-
-    def _known(self, job_id: str) -> Placed | None:
-        if job_id in self._held:
-            return self._held[job_id].placed
-        return self._jobs.get(job_id)
-
-    def _let_go(self, job_id: str) -> _Held:
-        held = self._held[job_id]
-        held.holders -= 1
-        if not held.holders:
-            del self._held[job_id]
+            hold = Hold(placed)
+            self._held.setdefault(job_id, {})[hold] = None
+            held.setdefault(placed.host_id, []).append(hold)
         return held
 
+    def commit(self, hold: Hold) -> None:
+        """Keep a job that was begun, unless it or its host was removed since."""
+        self.abandon(hold)
+        if not hold.removed and hold.placed.host_id in self._hosts:
+            self._put(hold.placed)
+
+    def abandon(self, hold: Hold) -> None:
+        """Let go of a job that was begun, and came to nothing."""
+        holds = self._held[hold.placed.job.id]
+        del holds[hold]
+        if not holds:
+            del self._held[hold.placed.job.id]
+
+    def _known(self, asked: Placed) -> Placed | None:
+        """The job that has this ID, first of all on the host that it is asked for."""
+        job_id = asked.job.id
+        for hold in self._held.get(job_id, ()):
+            return hold.placed  # the others are the same
+        return self._hosts[asked.host_id].jobs.get(job_id) or self._jobs.get(job_id)
+
     def _put(self, placed: Placed) -> None:
-        self._jobs[placed.job.id] = placed
-        self._hosts[placed.host_id].jobs[placed.job.id] = placed.job
+        job_id = placed.job.id
+        self._hosts[placed.host_id].jobs[job_id] = placed
+        first = self._jobs.setdefault(job_id, placed)
+        if first.host_id == placed.host_id:
+            self._jobs[job_id] = placed
+        else:
+            self._twice.setdefault(job_id, {})[placed.host_id] = placed
+            self.log.error(
+                "Job {job_id} is on host {host_id} and on host {other_host_id}",
+                job_id=job_id,
+                host_id=placed.host_id,
+                other_host_id=first.host_id,
+            )
+
+    def _take_out(self, placed: Placed) -> None:
+        job_id = placed.job.id
+        del self._hosts[placed.host_id].jobs[job_id]
+        others = self._twice.get(job_id, {})
+        if self._jobs[job_id].host_id != placed.host_id:
+            del others[placed.host_id]
+        elif others:
+            self._jobs[job_id] = others.pop(next(iter(others)))
+        else:
+            del self._jobs[job_id]
+        if not others:
+            self._twice.pop(job_id, None)
 
 
 def _check_same(asked: Placed, known: Placed) -> None:

@@ -1,0 +1,435 @@
+"""The leader: batches that are committed when their hosts have them, and what else may come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from flynnhost.cluster import leader as leader_module
+from flynnhost.cluster.leader import ACKNOWLEDGE_WITHIN, Leader
+from flynnhost.errors import (
+    EngineUnavailable,
+    InvalidField,
+    JobConflict,
+    JournalFailed,
+    NotReady,
+    StaleTerm,
+    TookTooLong,
+    UnknownHost,
+)
+from flynnhost.interfaces import ICluster
+from flynnhost.model import Artifact, Host, HostEvent, HostEventKind, Job, JobStatus, Placement
+from tests.conftest import LoggedFailures
+
+STARTING, RUNNING, DONE = JobStatus.STARTING, JobStatus.RUNNING, JobStatus.DONE
+
+
+def job(job_id: str, url: str = "busybox:latest") -> Job:
+    return Job(id=job_id, artifact=Artifact(url=url))
+
+
+class Link:
+    """A host that answers when a test says so.
+
+    :ivar asked: the IDs of the jobs of each request, with its term.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], int]] = []
+        self.answers: list[Deferred[list[JobStatus]]] = []
+
+    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
+        self.asked.append(([job.id for job in jobs], term))
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def accept(self, *statuses: JobStatus) -> None:
+        """Take the oldest request."""
+        jobs = self.asked[len(self.asked) - len(self.answers)][0]
+        self.answers.pop(0).callback(list(statuses) or [STARTING] * len(jobs))
+
+    def refuse(self, error: Exception) -> None:
+        """Refuse the oldest request."""
+        self.answers.pop(0).errback(error)
+
+
+class Rig:
+    """A leader of term 7 with two hosts, h1 and h2."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.leader = Leader(self.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+        self.events: list[HostEvent] = []
+        self.leader.events.subscribe(lambda _, event: self.events.append(event))
+        self.links = {"h1": Link(), "h2": Link()}
+        self.leader.startService()
+        for host_id, link in self.links.items():
+            self.leader.add_host(Host(host_id), link)
+
+    def submit(self, **batch: Sequence[Job]) -> list[Any]:
+        """Submit a batch; what comes of it, when it does."""
+        results: list[Any] = []
+        self.leader.submit(batch).addBoth(
+            lambda result: results.append(result.value if isinstance(result, Failure) else result)
+        )
+        return results
+
+    def jobs(self) -> dict[str, list[str]]:
+        return {host.id: [job.id for job in host.jobs] for host in self.leader.hosts()}
+
+    def nothing_is_left(self) -> None:
+        """No batch is on its way any more."""
+        assert self.leader._state._held == {}
+        assert dict(self.leader._unacknowledged) == {}
+        assert self.clock.getDelayedCalls() == []
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.fixture
+def h1(rig: Rig) -> Link:
+    return rig.links["h1"]
+
+
+@pytest.fixture
+def h2(rig: Rig) -> Link:
+    return rig.links["h2"]
+
+
+def test_interface(rig: Rig) -> None:
+    """It has all that the interface names."""
+    verifyObject(ICluster, rig.leader)
+
+
+def test_who_leads(rig: Rig) -> None:
+    """The leader says who it is, where, in which term and since when."""
+    assert rig.leader.leader() == {
+        "id": "h1",
+        "addr": "10.0.0.1:1113",
+        "term": 7,
+        "since": datetime(2020, 1, 1, tzinfo=UTC),
+    }
+    assert rig.leader.complete()
+
+
+# --- hosts --------------------------------------------------------------------
+
+
+def test_host_events(rig: Rig) -> None:
+    """A host that comes or goes is told; one that reports anew or is gone already is not."""
+    rig.leader.add_host(Host("h1", {}, (job("a"),)), Link())
+    rig.leader.remove_host("h1")
+    rig.leader.remove_host("h1")
+    assert rig.events == [
+        HostEvent(HostEventKind.ADD, "h1"),
+        HostEvent(HostEventKind.ADD, "h2"),
+        HostEvent(HostEventKind.REMOVE, "h1"),
+    ]
+    assert rig.jobs() == {"h2": []}
+
+
+def test_without_hosts(rig: Rig) -> None:
+    """Until a host has reported, the list is not complete."""
+    rig.leader.remove_host("h1")
+    rig.leader.remove_host("h2")
+    assert not rig.leader.complete()
+
+
+def test_events_end(rig: Rig) -> None:
+    """Who listens to a leader's events is told when it leads no longer."""
+    ended: list[bool] = []
+    rig.leader.events.subscribe(lambda *_: None, ended=lambda: ended.append(True))
+    rig.leader.stopService()
+    assert ended == [True]
+
+
+# --- batches ------------------------------------------------------------------
+
+
+def test_submit(rig: Rig, h1: Link, h2: Link) -> None:
+    """A batch is committed, and answered, when all its hosts have their jobs; in its order."""
+    answer = rig.submit(h2=[job("c"), job("a")], h1=[job("b")])
+    assert (h1.asked, h2.asked) == ([(["b"], 7)], [(["c", "a"], 7)])
+    h1.accept(RUNNING)
+    assert answer == []
+    assert rig.jobs() == {"h1": ["b"], "h2": []}
+    h2.accept()
+    assert rig.jobs() == {"h1": ["b"], "h2": ["c", "a"]}
+    assert answer == [
+        [Placement("c", "h2", STARTING), Placement("a", "h2", STARTING), Placement("b", "h1", RUNNING)]
+    ]
+    rig.nothing_is_left()
+
+
+def test_idempotent(rig: Rig, h1: Link) -> None:
+    """The same batch again is handed to its host again, which knows the jobs; they count once."""
+    for _ in range(2):
+        answer = rig.submit(h1=[job("a"), job("b")])
+        h1.accept()
+        assert [placement.job_id for placement in answer[0]] == ["a", "b"]
+    assert rig.jobs()["h1"] == ["a", "b"]
+    assert len(h1.asked) == 2
+
+
+def test_twice_in_a_batch(rig: Rig, h1: Link) -> None:
+    """A job that is in a batch twice is answered twice, and is there once."""
+    answer = rig.submit(h1=[job("a"), job("a"), job("b")])
+    h1.accept()
+    assert [placement.job_id for placement in answer[0]] == ["a", "a", "b"]
+    assert rig.jobs()["h1"] == ["a", "b"]
+    rig.nothing_is_left()
+
+
+def test_two_batches_at_once(rig: Rig, h1: Link) -> None:
+    """Two batches with the same job, on their way at once, both come to their end."""
+    first, second = rig.submit(h1=[job("a")]), rig.submit(h1=[job("a"), job("b")])
+    h1.refuse(JournalFailed("full"))
+    h1.accept()
+    assert isinstance(first[0], JournalFailed)
+    assert len(second[0]) == 2
+    assert rig.jobs()["h1"] == ["a", "b"]
+    rig.nothing_is_left()
+
+
+def test_ended_already(rig: Rig, h1: Link) -> None:
+    """A job that had ended before is said to have, and is not there again."""
+    answer = rig.submit(h1=[job("a"), job("b")])
+    h1.accept(DONE, STARTING)
+    assert answer[0][0] == Placement("a", "h1", DONE)
+    assert rig.jobs()["h1"] == ["b"]
+
+
+def test_ended_before_the_answer(rig: Rig, h1: Link) -> None:
+    """A job whose end is told before its host has acknowledged it does not stay for ever."""
+    rig.submit(h1=[job("a")])
+    rig.leader.job_reported("h1", job("a"))
+    rig.leader.job_ended("h1", "a")
+    h1.accept()
+    assert rig.jobs()["h1"] == []
+    rig.nothing_is_left()
+
+
+def test_empty(rig: Rig, h1: Link) -> None:
+    """An empty batch, or one with empty hosts, is done at once and asks nobody."""
+    assert rig.submit() == [[]]
+    assert rig.submit(h1=[]) == [[]]
+    assert h1.asked == []
+
+
+# --- batches that can't be ----------------------------------------------------
+
+
+def test_unknown_host(rig: Rig, h1: Link) -> None:
+    """With an unknown host nobody is asked for anything."""
+    (error,) = rig.submit(h1=[job("a")], h3=[job("b")])
+    assert isinstance(error, UnknownHost)
+    assert error.host_id == "h3"
+    assert h1.asked == []
+    rig.nothing_is_left()
+
+
+def test_conflict(rig: Rig, h1: Link, h2: Link) -> None:
+    """With an ID that is taken nobody is asked for anything, also while its job is on its way."""
+    rig.submit(h1=[job("a")])
+    for batch in ({"h2": [job("b"), job("a")]}, {"h1": [job("b"), job("a", "other")]}):
+        (error,) = rig.submit(**batch)
+        assert isinstance(error, JobConflict)
+        assert error.job_id == "a"
+    assert (len(h1.asked), h2.asked) == (1, [])
+    h1.accept()
+    assert isinstance(rig.submit(h2=[job("a")])[0], JobConflict)
+    rig.nothing_is_left()
+
+
+def test_field(rig: Rig, h1: Link) -> None:
+    """What a host can't honour is named by its place in the batch as it was sent."""
+    answer = rig.submit(h1=[job("a"), job("a"), job("b")])
+    assert h1.asked[0][0] == ["a", "a", "b"]
+    h1.refuse(InvalidField("[2].config.uid", "must not be negative"))
+    assert str(answer[0]) == "h1[2].config.uid must not be negative"
+    assert rig.jobs()["h1"] == []
+    rig.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    "error", [JobConflict("a", "has ended with other content"), JournalFailed("full"), NotReady("not yet")]
+)
+def test_host_refuses(rig: Rig, h1: Link, error: Exception) -> None:
+    """What a host refuses is not there, and can go elsewhere."""
+    answer = rig.submit(h1=[job("a")])
+    h1.refuse(error)
+    assert answer == [error]
+    assert rig.jobs()["h1"] == []
+    rig.submit(h2=[job("a", "other")])
+    rig.links["h2"].accept()
+    assert rig.jobs()["h2"] == ["a"]
+    rig.nothing_is_left()
+
+
+def test_later_leader(rig: Rig, h1: Link) -> None:
+    """A host that has heard a later leader makes this one ask its client to try again."""
+    answer = rig.submit(h1=[job("a")])
+    h1.refuse(StaleTerm(7, 8))
+    assert isinstance(answer[0], NotReady)
+    assert "term 8" in str(answer[0])
+
+
+def test_one_of_two_hosts_refuses(rig: Rig, h1: Link, h2: Link) -> None:
+    """What one host has taken stays its own, though the batch is answered with the other's refusal."""
+    answer = rig.submit(h1=[job("a")], h2=[job("b")])
+    h2.refuse(NotReady("not yet"))
+    assert answer == []
+    h1.accept()
+    assert isinstance(answer[0], NotReady)
+    assert rig.jobs() == {"h1": ["a"], "h2": []}
+    again = rig.submit(h1=[job("a")], h2=[job("b")])
+    h1.accept(RUNNING)
+    h2.accept()
+    assert len(again[0]) == 2
+    rig.nothing_is_left()
+
+
+# --- hosts that don't answer --------------------------------------------------
+
+
+def test_too_late(rig: Rig, h1: Link, h2: Link) -> None:
+    """A host that takes too long ends the wait, with what is known of each job; it counts all the same."""
+    answer = rig.submit(h1=[job("a")], h2=[job("b"), job("c")])
+    h1.accept()
+    rig.clock.advance(ACKNOWLEDGE_WITHIN - 0.1)
+    assert answer == []
+    rig.clock.advance(0.1)
+    assert isinstance(answer[0], TookTooLong)
+    assert "30 s" in str(answer[0])
+    assert list(answer[0].outcomes) == [("a", "accepted"), ("b", "unknown"), ("c", "unknown")]
+    assert isinstance(rig.submit(h1=[job("b")])[0], JobConflict)
+    assert rig.jobs() == {"h1": ["a"], "h2": []}
+    h2.accept()
+    assert rig.jobs() == {"h1": ["a"], "h2": ["b", "c"]}
+    rig.nothing_is_left()
+
+
+def test_refused_too_late(rig: Rig, h1: Link) -> None:
+    """A host that refuses when nobody waits any more makes the IDs free."""
+    answer = rig.submit(h1=[job("a")])
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    assert isinstance(answer[0], TookTooLong)
+    h1.refuse(JournalFailed("full"))
+    rig.nothing_is_left()
+    rig.submit(h2=[job("a")])
+    assert len(rig.links["h2"].asked) == 1
+
+
+def test_one_late_host_and_one_that_refuses(rig: Rig, h1: Link, h2: Link) -> None:
+    """A refusal is told, also when another host is late."""
+    answer = rig.submit(h1=[job("a")], h2=[job("b")])
+    h2.refuse(NotReady("not yet"))
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    assert isinstance(answer[0], NotReady)
+    h1.accept()
+    assert rig.jobs()["h1"] == ["a"]
+    rig.nothing_is_left()
+
+
+def test_slow_host(rig: Rig, h1: Link, h2: Link) -> None:
+    """A host that does not answer keeps nobody from another one."""
+    rig.submit(h1=[job("a")])
+    answer = rig.submit(h2=[job("b")])
+    h2.accept()
+    assert len(answer) == 1
+    h1.accept()
+
+
+@pytest.mark.parametrize(
+    "error", [TookTooLong("no answer"), EngineUnavailable("gone"), ConnectionError("lost")]
+)
+def test_unknown_outcome(rig: Rig, h1: Link, error: Exception, logged_failures: LoggedFailures) -> None:
+    """A host that is lost on the way may have the jobs, so their IDs go to no other host."""
+    answer = rig.submit(h1=[job("a")])
+    h1.refuse(error)
+    assert isinstance(answer[0], TookTooLong)
+    assert list(answer[0].outcomes) == [("a", "unknown")]
+    assert isinstance(rig.submit(h2=[job("a")])[0], JobConflict)
+    again = rig.submit(h1=[job("a")])
+    h1.accept()
+    assert again == [[Placement("a", "h1", STARTING)]]
+    assert len(logged_failures.flush(ConnectionError)) == isinstance(error, ConnectionError)
+    rig.nothing_is_left()
+
+
+def test_unknown_until_the_host_reports(rig: Rig, h1: Link) -> None:
+    """What a host was thought to have, and does not tell of when it reports, is gone."""
+    rig.submit(h1=[job("a")])
+    h1.refuse(TookTooLong("no answer"))
+    rig.leader.add_host(Host("h1"), h1)
+    assert rig.jobs()["h1"] == []
+
+
+def test_answer_of_the_wrong_length(rig: Rig, h1: Link, logged_failures: LoggedFailures) -> None:
+    """A host that does not say of each job where it is leaves nothing held for ever."""
+    answer = rig.submit(h1=[job("a"), job("b")])
+    h1.accept(STARTING)
+    assert isinstance(answer[0], TookTooLong)
+    assert len(logged_failures.flush(ValueError)) == 1
+    rig.nothing_is_left()
+
+
+def test_host_removed_on_the_way(rig: Rig, h1: Link) -> None:
+    """A host that goes while it has a batch is answered for, and the jobs go with it."""
+    answer = rig.submit(h1=[job("a")])
+    rig.leader.remove_host("h1")
+    h1.accept()
+    assert len(answer[0]) == 1
+    assert rig.jobs() == {"h2": []}
+    rig.nothing_is_left()
+
+
+def test_too_much_on_the_way(rig: Rig, h1: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that has too much to acknowledge gets no more until it did; others do."""
+    monkeypatch.setattr(leader_module, "MAX_UNACKNOWLEDGED", 3)
+    rig.submit(h1=[job("a"), job("b")])
+    rig.submit(h1=[job("c"), job("d")])
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    (error,) = rig.submit(h1=[job("e")], h2=[job("f")])
+    assert isinstance(error, NotReady)
+    assert "h1" in str(error)
+    assert (len(h1.asked), rig.links["h2"].asked) == (2, [])
+    rig.submit(h2=[job("f")])
+    h1.accept()
+    rig.submit(h1=[job("e")])
+    assert len(h1.asked) == 3
+
+
+def test_client_gone(rig: Rig, h1: Link) -> None:
+    """A batch goes on to its end when nobody waits for it."""
+    answer = rig.leader.submit({"h1": [job("a")]})
+    answer.addErrback(lambda _: None)
+    answer.cancel()
+    h1.accept()
+    assert rig.jobs()["h1"] == ["a"]
+    rig.nothing_is_left()
+
+
+# --- the end of the leadership ------------------------------------------------
+
+
+def test_stopped(rig: Rig, h1: Link) -> None:
+    """A leader that gives up takes no batches; what is on its way comes to its end."""
+    answer = rig.submit(h1=[job("a")])
+    rig.leader.stopService()
+    (error,) = rig.submit(h1=[job("b")])
+    assert isinstance(error, NotReady)
+    h1.accept()
+    assert len(answer[0]) == 1
+    assert len(h1.asked) == 1
+    rig.nothing_is_left()

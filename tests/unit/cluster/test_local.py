@@ -1,0 +1,140 @@
+"""The leader's own host."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from flynnhost.cluster.leader import Leader
+from flynnhost.cluster.local import LocalHost
+from flynnhost.errors import JobConflict, NotReady
+from flynnhost.model import Artifact, Host, Job, JobStatus, Placement
+from flynnhost.testing.agent import FakeAgent
+
+
+def job(job_id: str, url: str = "busybox:latest") -> Job:
+    return Job(id=job_id, artifact=Artifact(url=url))
+
+
+@define(eq=False)
+class Rig:
+    """A leader, its own host, and the agent of that."""
+
+    clock: Clock = field(factory=Clock)
+    agent: FakeAgent = field(init=False)
+    leader: Leader = field(init=False)
+    local: LocalHost = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.agent = FakeAgent(self.clock, "h1", {"zone": "a"})
+        self.leader = Leader(self.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+        self.local = LocalHost(self.agent, self.leader)
+        self.leader.startService()
+
+    def jobs(self) -> list[str]:
+        (host,) = self.leader.hosts()
+        return [job.id for job in host.jobs]
+
+
+def result(deferred: Deferred[Any]) -> Any:
+    found: list[Any] = []
+    deferred.addBoth(lambda result: found.append(result.value if isinstance(result, Failure) else result))
+    return found[0] if found else None
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.fixture
+def joined(rig: Rig) -> Rig:
+    """The same, when the host has joined."""
+    rig.local.startService()
+    return rig
+
+
+def test_joins(rig: Rig) -> None:
+    """The host reports what it is and the jobs that it has, those that have ended not."""
+    rig.agent.accept([job("a"), job("b")], 0)
+    rig.agent.end("a", 0)
+    rig.local.startService()
+    assert list(rig.leader.hosts()) == [Host("h1", {"zone": "a"}, (job("b"),))]
+
+
+def test_not_ready(rig: Rig) -> None:
+    """A host that has not read its journal does not join: a short list is not an empty host."""
+    rig.agent.ready = False
+    with pytest.raises(NotReady):
+        rig.local.startService()
+    assert list(rig.leader.hosts()) == []
+    rig.local.stopService()
+
+
+def test_submit(joined: Rig) -> None:
+    """Jobs that are committed to it are handed to its agent, with the term."""
+    answer = joined.leader.submit({"h1": [job("a"), job("b")]})
+    assert result(answer) == [
+        Placement("a", "h1", JobStatus.STARTING),
+        Placement("b", "h1", JobStatus.STARTING),
+    ]
+    assert joined.agent.job("a").term == 7
+    assert joined.jobs() == ["a", "b"]
+
+
+def test_refused(joined: Rig) -> None:
+    """What the agent refuses is refused."""
+    joined.agent.accept([job("a")], 0)
+    joined.agent.end("a", 0)
+    error = result(joined.leader.submit({"h1": [job("a", "other")]}))
+    assert isinstance(error, JobConflict)
+
+
+def test_ends(joined: Rig) -> None:
+    """A job that ends, in whatever way, leaves the leader's list; one that starts stays."""
+    joined.leader.submit({"h1": [job("a"), job("b"), job("c"), job("d")]})
+    joined.agent.run("a")
+    joined.agent.run("b")
+    joined.agent.end("b", 0)
+    joined.agent.fail("c", "no image")
+    assert joined.jobs() == ["a", "d"]
+
+
+def test_ends_before_it_is_acknowledged(joined: Rig) -> None:
+    """A job that has ended when its host acknowledges it is not kept."""
+    hold: Deferred[None] = Deferred()
+    joined.agent.hold = hold
+    answer = joined.leader.submit({"h1": [job("a")]})
+    joined.agent.hold = None
+    joined.agent.accept([job("a")], 7)
+    joined.agent.end("a", 1)
+    hold.callback(None)
+    assert result(answer) == [Placement("a", "h1", JobStatus.CRASHED)]
+    assert joined.jobs() == []
+
+
+def test_put_on_the_host_directly(joined: Rig) -> None:
+    """A job that was not sent by the leader is in its list as any other, and its ID is taken."""
+    joined.agent.accept([job("a")], 0)
+    assert joined.jobs() == ["a"]
+    assert isinstance(result(joined.leader.submit({"h1": [job("a", "other")]})), JobConflict)
+    joined.agent.end("a", 0)
+    assert joined.jobs() == []
+
+
+def test_leaves(joined: Rig) -> None:
+    """When the leadership is over nothing more is reported; the host can join the next leader."""
+    joined.local.stopService()
+    joined.local.stopService()
+    joined.agent.accept([job("a")], 0)
+    assert joined.jobs() == []
+    joined.local.startService()
+    assert joined.jobs() == ["a"]
+    joined.agent.end("a", 0)
+    assert joined.jobs() == []

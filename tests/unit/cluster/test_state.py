@@ -1,0 +1,330 @@
+"""The cluster's state: what a batch may do, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from flynnhost.cluster.state import ClusterState, Hold
+from flynnhost.errors import JobConflict, UnknownHost
+from flynnhost.model import Artifact, Host, Job
+
+
+def job(job_id: str, url: str = "busybox:latest") -> Job:
+    return Job(id=job_id, artifact=Artifact(url=url))
+
+
+def jobs_by_host(state: ClusterState) -> dict[str, list[str]]:
+    return {host.id: [job.id for job in host.jobs] for host in state.hosts()}
+
+
+def begin(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> list[Hold]:
+    return [hold for holds in state.begin(batch).values() for hold in holds]
+
+
+def commit(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> None:
+    for hold in begin(state, batch):
+        state.commit(hold)
+
+
+@pytest.fixture
+def state() -> ClusterState:
+    """Two hosts, of which one has two jobs."""
+    state = ClusterState()
+    state.add_host(Host("h1", {"zone": "a"}, (job("a"), job("b"))))
+    state.add_host(Host("h2"))
+    return state
+
+
+def refused(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> str:
+    """Why a batch is refused, which must leave everything as it was."""
+    before = state.hosts()
+    with pytest.raises((JobConflict, UnknownHost)) as caught:
+        state.begin(batch)
+    assert state.hosts() == before
+    assert state._held == {}
+    return str(caught.value)
+
+
+# --- hosts --------------------------------------------------------------------
+
+
+def test_hosts(state: ClusterState) -> None:
+    """Hosts are told with what they said of themselves and their jobs, in order."""
+    assert list(state.hosts()) == [Host("h1", {"zone": "a"}, (job("a"), job("b"))), Host("h2")]
+    assert state.has_host("h2")
+    assert not state.has_host("h3")
+
+
+def test_host_replaced(state: ClusterState) -> None:
+    """A host's new report takes the place of the old one, in all."""
+    state.add_host(Host("h1", {"zone": "b"}, (job("b", "other"), job("c"))))
+    assert state.hosts()[-1] == Host("h1", {"zone": "b"}, (job("b", "other"), job("c")))
+    commit(state, {"h2": [job("a", "anything")]})
+    assert "on host h1" in refused(state, {"h2": [job("c")]})
+
+
+def test_host_removed(state: ClusterState) -> None:
+    """With a host its jobs go, and their IDs are free; to remove it again changes nothing."""
+    state.remove_host("h1")
+    state.remove_host("h1")
+    assert jobs_by_host(state) == {"h2": []}
+    commit(state, {"h2": [job("a", "other")]})
+    assert refused(state, {"h1": []}) == "no host h1 in this cluster"
+
+
+# --- jobs that hosts tell of --------------------------------------------------
+
+
+def test_reported(state: ClusterState) -> None:
+    """A job that a host says it has is kept, once, and its ID is taken."""
+    state.report("h2", job("c"))
+    state.report("h2", job("c"))
+    state.report("nowhere", job("d"))
+    assert jobs_by_host(state) == {"h1": ["a", "b"], "h2": ["c"]}
+    assert "is on host h2" in refused(state, {"h1": [job("c")]})
+
+
+def test_removed_job(state: ClusterState) -> None:
+    """A job that is taken out is gone from its host alone, and its ID is free."""
+    state.remove_job("h2", "a")
+    assert jobs_by_host(state)["h1"] == ["a", "b"]
+    state.remove_job("h1", "a")
+    state.remove_job("h1", "a")
+    state.remove_job("nowhere", "b")
+    assert jobs_by_host(state)["h1"] == ["b"]
+    commit(state, {"h2": [job("a", "other")]})
+
+
+def test_job_on_two_hosts(state: ClusterState) -> None:
+    """A job that was put on two hosts directly is on both, until each of them loses it."""
+    state.report("h2", job("a", "other"))
+    assert jobs_by_host(state) == {"h1": ["a", "b"], "h2": ["a"]}
+    commit(state, {"h2": [job("a", "other")]})
+    commit(state, {"h1": [job("a")]})
+    state.remove_job("h1", "a")
+    assert jobs_by_host(state) == {"h1": ["b"], "h2": ["a"]}
+    assert "is on host h2" in refused(state, {"h1": [job("a")]})
+    state.remove_host("h2")
+    commit(state, {"h1": [job("a")]})
+    assert state._twice == {}
+
+
+@pytest.mark.parametrize("first", ["h1", "h2", "h3"])
+@pytest.mark.parametrize("second", ["h1", "h2", "h3"])
+def test_hosts_that_share_a_job_leave(first: str, second: str) -> None:
+    """In whatever order hosts with the same job leave, nothing of it remains in the end."""
+    state = ClusterState()
+    for host_id in ("h1", "h2", "h3"):
+        state.add_host(Host(host_id, {}, (job("a"),)))
+    for host_id in (first, second, "h1", "h2", "h3"):
+        state.remove_host(host_id)
+    assert (state._jobs, state._twice, state._hosts) == ({}, {}, {})
+
+
+# --- batches ------------------------------------------------------------------
+
+
+def test_commit(state: ClusterState) -> None:
+    """What is committed is on its host, in order."""
+    commit(state, {"h2": [job("z"), job("y")], "h1": [job("x")]})
+    assert jobs_by_host(state) == {"h1": ["a", "b", "x"], "h2": ["z", "y"]}
+
+
+def test_held(state: ClusterState) -> None:
+    """What is begun is not there yet, but its ID is taken: for other content and for other hosts."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    assert jobs_by_host(state)["h2"] == []
+    with pytest.raises(JobConflict, match="other content"):
+        state.begin({"h2": [job("c", "other")]})
+    with pytest.raises(JobConflict, match="is on host h2, not to be put on h1"):
+        state.begin({"h1": [job("c")]})
+    state.abandon(hold)
+    commit(state, {"h1": [job("c", "other")]})
+    assert state._held == {}
+
+
+def test_idempotent(state: ClusterState) -> None:
+    """The same job again, in a batch or after it, is the same job."""
+    commit(state, {"h1": [job("a"), job("c"), job("c")]})
+    commit(state, {"h1": [job("c")]})
+    assert jobs_by_host(state)["h1"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        ({"h1": [job("c"), job("a", "other")]}, "job a is on host h1 already, with other content"),
+        ({"h2": [job("c"), job("a")]}, "job a is on host h1, not to be put on h2"),
+        ({"h1": [job("c"), job("c", "other")]}, "job c is on host h1 already, with other content"),
+        ({"h1": [job("c")], "h2": [job("c")]}, "job c is on host h1, not to be put on h2"),
+        ({"h1": [job("c")], "h3": [job("d")]}, "no host h3 in this cluster"),
+        ({"h1": [job("c")], "h3": []}, "no host h3 in this cluster"),
+    ],
+)
+def test_refused(state: ClusterState, batch: Mapping[str, Sequence[Job]], reason: str) -> None:
+    """A batch of which anything can't be leaves nothing behind."""
+    assert refused(state, batch) == reason
+
+
+def test_empty(state: ClusterState) -> None:
+    """A batch of nothing is no trouble."""
+    assert state.begin({}) == {}
+    assert state.begin({"h1": []}) == {}
+
+
+def test_two_batches_of_the_same_job(state: ClusterState) -> None:
+    """While one of two batches holds a job its ID stays taken, and what one committed stays."""
+    (first,), (second,) = begin(state, {"h2": [job("c")]}), begin(state, {"h2": [job("c")]})
+    state.abandon(first)
+    with pytest.raises(JobConflict):
+        state.begin({"h1": [job("c")]})
+    state.commit(second)
+    assert jobs_by_host(state)["h2"] == ["c"]
+    third, fourth = begin(state, {"h2": [job("c")]}), begin(state, {"h2": [job("c")]})
+    state.commit(third[0])
+    state.abandon(fourth[0])
+    assert jobs_by_host(state)["h2"] == ["c"]
+    assert state._held == {}
+
+
+def test_removed_while_held(state: ClusterState) -> None:
+    """A job that ends before its batch is committed is not there afterwards; one begun later is."""
+    first = begin(state, {"h2": [job("c")]})[0]
+    state.remove_job("h1", "c")
+    state.remove_job("h2", "c")
+    second = begin(state, {"h2": [job("c")]})[0]
+    state.commit(first)
+    assert jobs_by_host(state)["h2"] == []
+    state.commit(second)
+    assert jobs_by_host(state)["h2"] == ["c"]
+
+
+def test_another_host_loses_it_while_held(state: ClusterState) -> None:
+    """What ends on one host says nothing of a job of that ID on its way to another."""
+    hold = begin(state, {"h2": [job("c")]})[0]
+    state.remove_job("h1", "c")
+    state.commit(hold)
+    assert jobs_by_host(state)["h2"] == ["c"]
+
+
+def test_reported_while_held(state: ClusterState) -> None:
+    """A host that tells of a job before it acknowledges it does not make it count twice."""
+    hold = begin(state, {"h2": [job("c")]})[0]
+    state.report("h2", job("c"))
+    assert jobs_by_host(state)["h2"] == []
+    state.commit(hold)
+    state.report("h2", job("c"))
+    assert jobs_by_host(state)["h2"] == ["c"]
+
+
+def test_reported_elsewhere_while_held(state: ClusterState) -> None:
+    """A job that was put on another host directly, while it is on its way, is on both."""
+    hold = begin(state, {"h2": [job("c")]})[0]
+    state.report("h1", job("c"))
+    state.commit(hold)
+    assert jobs_by_host(state) == {"h1": ["a", "b", "c"], "h2": ["c"]}
+
+
+def test_host_removed_while_held(state: ClusterState) -> None:
+    """What is committed for a host that is gone is not kept; for one that came back it is."""
+    gone, back = begin(state, {"h2": [job("c")]})[0], begin(state, {"h2": [job("d")]})[0]
+    state.remove_host("h2")
+    state.commit(gone)
+    state.add_host(Host("h2", {}, (job("e"),)))
+    state.commit(back)
+    assert jobs_by_host(state)["h2"] == ["e", "d"]
+    assert state._held == {}
+
+
+def test_host_replaced_while_held(state: ClusterState) -> None:
+    """A job that is in the new report of its host already is there once after the commit."""
+    hold = begin(state, {"h2": [job("c")]})[0]
+    state.add_host(Host("h2", {}, (job("c"),)))
+    state.commit(hold)
+    assert jobs_by_host(state)["h2"] == ["c"]
+    assert state._twice == {}
+
+
+# --- what it costs ------------------------------------------------------------
+
+
+def operations(work: Callable[[], object]) -> int:
+    """How many bytecodes and calls of C functions some work takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    def profile(_frame: FrameType, event: str, _: Any) -> None:
+        nonlocal count
+        count += event == "c_call"
+
+    before = sys.gettrace(), sys.getprofile()
+    sys.settrace(trace)
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+    return count
+
+
+class CountingDict(dict[str, Any]):
+    """A dict that refuses to be gone through."""
+
+    def refuse(self, *_: object) -> Any:
+        raise AssertionError("went through all of them")
+
+    __iter__ = keys = values = items = copy = refuse
+
+
+def cluster_of(hosts: int, jobs: int) -> ClusterState:
+    """A cluster that can't be gone through, of so many hosts with so many jobs each."""
+    state = ClusterState()
+    for number in range(hosts):
+        state.add_host(Host(f"n{number}", {}, tuple(job(f"j{number}x{n}") for n in range(jobs))))
+    state._hosts = CountingDict(state._hosts)
+    state._jobs = CountingDict(state._jobs)
+    for host in dict.values(state._hosts):
+        host.jobs = CountingDict(host.jobs)
+    return state
+
+
+def a_day(state: ClusterState) -> None:
+    """A few of all the things that can happen to jobs."""
+    batch = {f"n{number}": [job(f"new{number}-{n}") for n in range(5)] for number in range(3)}
+    holds = begin(state, batch)
+    for hold in holds[1:]:
+        state.commit(hold)
+    state.abandon(holds[0])
+    state.report("n1", job("direct"))
+    state.remove_job("n1", "new1-2")
+    with pytest.raises(JobConflict):
+        state.begin({"n2": [job("new1-1")]})
+
+
+def test_cost() -> None:
+    """What a batch costs does not depend on how many hosts and jobs there are."""
+    a_day(cluster_of(3, 1))  # fills caches
+    small, large = cluster_of(10, 1), cluster_of(10_000, 1)
+    full = cluster_of(10, 1_000)
+    costs = [operations(lambda state=state: a_day(state)) for state in (small, large, full)]  # type: ignore[misc]
+    assert costs[0] > 1_000
+    assert len(set(costs)) == 1, costs
+
+
+def test_cost_of_removing_a_host() -> None:
+    """Removing a host goes through its own jobs, not through those of others."""
+    few, many = cluster_of(10, 20), cluster_of(1_000, 20)
+    for state in (few, many):
+        state._hosts["n5"].jobs = dict(dict.items(state._hosts["n5"].jobs))
+    assert operations(lambda: few.remove_host("n5")) == operations(lambda: many.remove_host("n5"))
