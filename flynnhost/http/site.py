@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource, Resource
@@ -23,18 +22,12 @@ IDLE_TIMEOUT = 120
 
 
 class APISite(Site):
-    """Serves the API, and logs requests for those who debug."""
+    """Serves the API. Requests are not logged one by one: what they change is."""
 
-    log_requests = Logger()
+    noisy = False
 
     def log(self, request: http.Request) -> None:
         """A request was answered."""
-        self.log_requests.debug(
-            "{method} {path} answered with {code}",
-            method=request.method.decode("ascii", "replace"),
-            path=request.path.decode("ascii", "replace"),
-            code=request.code,
-        )
 
 
 class Root(Resource):
