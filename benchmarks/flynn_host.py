@@ -40,12 +40,10 @@ class FlynnHost:
     name: str = field(init=False, default="flynn-host")
     idle: Memory = field(init=False)
     busiest: dict[int, Memory] = field(init=False, factory=dict)
-    _connection: http.client.HTTPConnection = field(init=False)
     _events: Arrivals = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.idle = self.process.memory()
-        self._connection = self.process.connection()
         self._events = Arrivals(_reading)
         stream = self.process.connection()
         stream.timeout = None
@@ -54,13 +52,12 @@ class FlynnHost:
     def start(self, jobs: Jobs) -> Trial:
         """See ``Contender``."""
         body = flynn_batch(jobs, self.process.host_id)
+        # Connected beforehand, as a scheduler is; but not kept, for a host ends what is idle for long.
+        connection = self.process.connection()
+        connection.connect()
         used = self.process.cpu_seconds()
         began = time.monotonic()
-        self._connection.request("POST", "/cluster/jobs", body, _HEADERS)
-        answer = self._connection.getresponse()
-        told = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"the jobs were answered with {answer.status}: {told[:500]!r}")
+        _post(connection, body)
         arrived = self._events.wait("start", jobs.group, jobs.count)
         time.sleep(_AFTERWORK)
         used = self.process.cpu_seconds() - used
@@ -76,6 +73,15 @@ class FlynnHost:
         memory = self.process.memory()
         if count not in self.busiest or memory.resident > self.busiest[count].resident:
             self.busiest[count] = memory
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> None:
+    connection.request("POST", "/cluster/jobs", body, _HEADERS)
+    answer = connection.getresponse()
+    told = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"the jobs were answered with {answer.status}: {told[:500]!r}")
 
 
 def _reading(line: bytes) -> tuple[str, str] | None:
