@@ -62,13 +62,25 @@ def settings(
     """
     filed = _from_file(given["config"]) if given.get("config") else {}
     merged = {name: value for name, value in {**filed, **given}.items() if name != "config"}
-    merged["attributes"] = {**filed.get("attributes", {}), **given.get("attributes", {})}
-    merged.setdefault("docker", environ.get("DOCKER_HOST") or DEFAULT_DOCKER)
+    merged["attributes"] = {**filed.get("attributes", {}), **_attributes(given.get("attributes", {}))}
+    if "docker" not in merged:
+        merged["docker"] = _docker_host(environ) or DEFAULT_DOCKER
     if "id" not in merged:
-        merged["id"] = hostname().partition(".")[0].replace("-", "")
+        merged["id"] = id_of_host_name(hostname())
     if "external" not in merged:
         merged["external"] = (default_address or address_of_default_route)()
     return Settings(**{name.replace("-", "_"): _CHECKS[name](value) for name, value in merged.items()})
+
+
+def id_of_host_name(name: str) -> str:
+    """The ID that a host has for want of a better one: its name up to the first dot, without dashes.
+
+    :raises InvalidField: when nothing remains that could be one.
+    """
+    host_id = name.partition(".")[0].replace("-", "")
+    if not HOST_ID.fullmatch(host_id):
+        raise InvalidField("id", f"must be given: none can be made of this host's name, {name!r}")
+    return host_id
 
 
 def address_of_default_route() -> str:
@@ -103,6 +115,8 @@ def _from_file(path: str) -> dict[str, Any]:
         raise InvalidField("config", f"{path} can't be read: {e.strerror}") from e
     except ValueError as e:
         raise InvalidField("config", f"{path} is not JSON: {e}") from e
+    except RecursionError as e:
+        raise InvalidField("config", f"{path} is nested too deeply") from e
     if not isinstance(content, dict):
         raise InvalidField("config", f"{path} must hold a JSON object")
     for name, value in content.items():
@@ -116,13 +130,30 @@ def _from_file(path: str) -> dict[str, Any]:
     return content
 
 
+def _docker_host(environ: Mapping[str, str]) -> str:
+    url = environ.get("DOCKER_HOST", "")
+    try:
+        return _docker(url) if url else ""
+    except InvalidField as e:
+        raise InvalidField("docker", f"must be given, because DOCKER_HOST is of no use: it {e.reason}") from e
+
+
 # --- one check for each option ------------------------------------------------
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or not _is_unicode(value):
         raise InvalidField(name, f"must be a text, not {value!r}")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether this can be sent to others; what an operator types need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _flag(name: str) -> Callable[[object], bool]:
@@ -144,6 +175,14 @@ def _address(name: str) -> Callable[[object], str]:
     return check
 
 
+def _external(value: object) -> str:
+    text = _address("external")(value)
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified or address.is_multicast:
+        raise InvalidField("external", f"must be an address at which this host can be reached, not {value!r}")
+    return text
+
+
 def _host_id(value: object) -> str:
     text = _text("id", value)
     if "-" in text:
@@ -154,8 +193,11 @@ def _host_id(value: object) -> str:
 
 
 def _attributes(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) and k for k, v in value.items()):
-        raise InvalidField("attributes", "must be an object of texts")
+    if not isinstance(value, dict):
+        raise InvalidField("attributes", f"must be an object of texts, not {value!r}")
+    for key, item in value.items():
+        if not key or not isinstance(item, str) or not (_is_unicode(key) and _is_unicode(item)):
+            raise InvalidField("attributes", f"must be an object of texts, not {key!r}: {item!r}")
     return value
 
 
@@ -164,8 +206,8 @@ def _state_dir(value: object) -> Path:
 
 
 def _listen(value: object) -> tuple[str, ...]:
-    listed: Sequence[object] = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    if not listed:
+    listed: Sequence[object] = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(item, str) for item in listed):
         raise InvalidField("listen", f"must be one or more endpoint descriptions, not {value!r}")
     return tuple(_text("listen", item) for item in listed)
 
@@ -186,14 +228,15 @@ def _ports(value: object) -> tuple[int, int]:
 
 
 def _max_starts(value: object) -> int:
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    # On the command line it is a text; Python refuses to read very long numbers.
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 1000:
         raise InvalidField("max-starts", f"must be a number from 1 to 1000, not {value!r}")
     return number
 
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
-    "external": _address("external"),
+    "external": _external,
     "bind": _address("bind"),
     "id": _host_id,
     "attributes": _attributes,

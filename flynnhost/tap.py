@@ -13,7 +13,7 @@ from twisted.python import usage
 
 from flynnhost import __version__
 from flynnhost.agent.journal import SqliteJournal
-from flynnhost.agent.state_dir import lock_state_dir
+from flynnhost.agent.state_dir import StateDir, lock_state_dir
 from flynnhost.containers.client import DockerClient
 from flynnhost.errors import FlynnHostError, InvalidField
 from flynnhost.host import build_host
@@ -67,7 +67,7 @@ class Options(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse, with ``-external IP`` as good as ``--external IP``."""
         try:
-            super().parseOptions([self._two_dashes(word) for word in options or ()])
+            super().parseOptions(self._with_two_dashes(options or ()))
         except (usage.error, InvalidField) as e:
             sys.exit(f"flynn-host: {e}")
 
@@ -80,9 +80,17 @@ class Options(usage.Options):
         if not self.settings.solo:
             raise usage.UsageError("--solo must be given: there is no other way yet to elect a leader")
 
-    def _two_dashes(self, word: str) -> str:
-        name = word[1:].partition("=")[0]
-        return f"-{word}" if word.startswith("-") and len(name) > 1 and name in self._long_names() else word
+    def _with_two_dashes(self, words: Sequence[str]) -> list[str]:
+        changed: list[str] = []
+        value_follows = False
+        for word in words:
+            name, equals, _ = word.lstrip("-").partition("=")
+            is_option = not value_follows and word.startswith("-") and len(name) > 1
+            if is_option and not word.startswith("--") and name in self._long_names():
+                word = f"-{word}"
+            value_follows = is_option and not equals and f"{name}=" in self.longOpt
+            changed.append(word)
+        return changed
 
     def _long_names(self) -> set[str]:
         return {name.rstrip("=") for name in self.longOpt}
@@ -95,17 +103,24 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    chosen = options.settings
     try:
-        state_dir = lock_state_dir(chosen.state_dir)
-        return build_host(
-            reactor,
-            chosen,
-            journal=SqliteJournal(reactor, state_dir.journal),
-            containers=DockerClient(reactor, chosen.docker),
-            state_dir=state_dir,
-            now=lambda: datetime.now(UTC),
-            epoch=secrets.token_hex(4),
-        )
+        state_dir = lock_state_dir(options.settings.state_dir)
+        try:
+            return _host(reactor, options.settings, state_dir)
+        except BaseException:
+            state_dir.release()
+            raise
     except FlynnHostError as e:
         sys.exit(f"flynn-host: {e}")
+
+
+def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> IService:
+    return build_host(
+        reactor,
+        chosen,
+        journal=SqliteJournal(reactor, state_dir.journal),
+        containers=DockerClient(reactor, chosen.docker),
+        state_dir=state_dir,
+        now=lambda: datetime.now(UTC),
+        epoch=secrets.token_hex(4),
+    )

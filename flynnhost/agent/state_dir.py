@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
-from attrs import define
+from attrs import define, field
 
 from flynnhost.errors import InvalidField, StateDirInUse
 
@@ -17,7 +17,8 @@ class StateDir:
     """A state directory that is this process's alone until it ends."""
 
     path: Path
-    _lock: IO[str]
+    _lock: int
+    _released: bool = field(init=False, default=False)
 
     @property
     def journal(self) -> Path:
@@ -26,7 +27,9 @@ class StateDir:
 
     def release(self) -> None:
         """Let others have it. The end of the process does so too, however it ends."""
-        self._lock.close()
+        if not self._released:
+            self._released = True
+            os.close(self._lock)
 
 
 def lock_state_dir(path: Path) -> StateDir:
@@ -38,14 +41,21 @@ def lock_state_dir(path: Path) -> StateDir:
     :raises InvalidField: when it can't be made or written.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Opened without truncating: the holder's process ID must stay readable.
-        lock = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
+        with suppress(FileExistsError):  # if it is no directory, that is said next
+            path.mkdir(mode=0o700, parents=True)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as e:
-        raise InvalidField("state-dir", f"{path} can't be used: {e.strerror}") from e
+        raise _unusable(path, e) from e
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
-        lock.close()
+        os.close(lock)
         raise StateDirInUse(str(path)) from e
+    except OSError as e:
+        os.close(lock)
+        raise _unusable(path, e) from e
     return StateDir(path, lock)
+
+
+def _unusable(path: Path, error: OSError) -> InvalidField:
+    return InvalidField("state-dir", f"{path} can't be used: {error.strerror}")
