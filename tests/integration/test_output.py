@@ -1,0 +1,123 @@
+"""What jobs write can be read, all of it, part of it, and while they write it."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import re
+
+import pytest
+
+from tests.support.host_process import HostProcess
+from tests.support.waiting import wait_until
+from tests.support.wire_jobs import shell_job, wire_job
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+
+MEGABYTE = 1 << 20
+
+
+def test_output_of_an_ended_job(host: HostProcess) -> None:
+    """Both streams together or one of them, whole or its end."""
+    job = shell_job("for n in 1 2 3; do echo out$n; sleep 0.05; echo err$n >&2; sleep 0.05; done")
+    host.api.run(job)
+    host.api.ended(job)
+    answer = host.api.log(job)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain")
+    assert answer.body == b"out1\nerr1\nout2\nerr2\nout3\nerr3\n"
+    assert host.api.log(job, stream="stdout").body == b"out1\nout2\nout3\n"
+    assert host.api.log(job, stream="stderr").body == b"err1\nerr2\nerr3\n"
+    assert host.api.log(job, tail=2).body == b"out3\nerr3\n"
+    # Docker counts the lines of both streams, whichever is asked for.
+    assert host.api.log(job, stream="stdout", tail=2).body == b"out3\n"
+    assert host.api.log(job, tail=0).body == b""
+    assert host.api.log(job, follow="true").body == answer.body
+
+
+def test_output_of_a_running_job(host: HostProcess) -> None:
+    """What there is comes at once; a reader that follows gets the rest, to the end."""
+    job = shell_job("trap 'echo over; exit 0' TERM; echo begun; while :; do sleep 0.1; done")
+    host.api.run(job)
+    host.api.running(job)
+    wait_until(lambda: host.api.log(job).body == b"begun\n", "the first line")
+    connection = http.client.HTTPConnection("127.0.0.1", host.api.port, timeout=30)
+    try:
+        connection.request("GET", f"/host/jobs/{job['id']}/log?follow=true")
+        answer = connection.getresponse()
+        assert answer.readline() == b"begun\n"
+        assert host.api.stop(job).status == 200
+        assert answer.read() == b"over\n"
+    finally:
+        connection.close()
+
+
+def test_output_that_is_followed_from_before_the_start(host: HostProcess) -> None:
+    """A reader may come before the job runs."""
+    job = shell_job("echo all; echo there >&2; exit 3")
+    host.api.run(job)
+    assert host.api.log(job, follow="true").body == b"all\nthere\n"
+
+
+def test_output_of_a_terminal(host: HostProcess) -> None:
+    """What goes to a terminal comes as the terminal has it, in one stream."""
+    job = shell_job("tty; echo err >&2", tty=True)
+    host.api.run(job)
+    host.api.ended(job)
+    assert host.api.log(job).body == b"/dev/pts/0\r\nerr\r\n"
+
+
+def test_output_that_is_not_there(host: HostProcess) -> None:
+    """The reason is told when there is nothing to be read."""
+    unkept, failed = wire_job("true", disable_log=True), wire_job("/no/such/program")
+    host.api.run(unkept, failed)
+    host.api.ended(unkept)
+    host.api.ended(failed)
+    answer = host.api.log(unkept)
+    assert (answer.status, answer.json["code"]) == (410, "gone")
+    assert "disable_log" in answer.json["message"]
+    answer = host.api.log(failed)
+    assert (answer.status, answer.json["code"]) == (410, "gone")
+    assert "it never started" in answer.json["message"]
+    assert host.api.log(wire_job("true")).status == 404
+    assert host.api.log(unkept, tail="many").json["detail"]["field"] == "tail"
+
+
+def test_slow_reader(host: HostProcess) -> None:
+    """A reader who does not read costs the host no memory, and harms neither the job nor others.
+
+    What such a reader gets in the end is Docker's affair: it passes over files that were
+    dropped in the meantime.
+    """
+    total = 64 * MEGABYTE
+    job = shell_job(f"yes 123456789012345678901234567890123456789012345678901234567890123 | head -c {total}")
+    host.api.run(job)
+    host.api.running(job)
+    before = host.resident_bytes()
+    highest = before
+    readers = [http.client.HTTPConnection("127.0.0.1", host.api.port, timeout=60) for _ in range(3)]
+    try:
+        answers = []
+        for reader in readers:
+            reader.request("GET", f"/host/jobs/{job['id']}/log?follow=true")
+            answers.append(reader.getresponse())
+            answers[-1].read(MEGABYTE)
+        for _ in itertools.count():
+            highest = max(highest, host.resident_bytes())
+            if host.api.job(job).get("status", 0) > 1:
+                break
+        assert host.api.job(job)["status"] == 2
+        received = MEGABYTE
+        while piece := answers[0].read(MEGABYTE):
+            received += len(piece)
+            highest = max(highest, host.resident_bytes())
+    finally:
+        for reader in readers:
+            reader.close()
+    print(f"{received} bytes of {total} received; {(highest - before) / MEGABYTE:.1f} MB more")
+    assert highest - before < 30 * MEGABYTE
+    # What the engine keeps is bounded, and whole lines.
+    kept = host.api.log(job).body
+    assert 10 * MEGABYTE < len(kept) < 50 * MEGABYTE
+    assert set(re.findall(rb"[^\n]+", kept[64:])) == {
+        b"123456789012345678901234567890123456789012345678901234567890123"
+    }
