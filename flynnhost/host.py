@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from twisted.application.service import IService, Service
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from flynnhost.agent.assembly import build_agent
@@ -105,4 +107,5 @@ def _end(reactor: Any, reason: str) -> None:
     log.critical("This host can't work: {reason}", reason=reason)
     # The reactor ends with status 0 whatever happened; this runs when twistd has tidied up.
     atexit.register(os._exit, 1)
-    reactor.stop()
+    with suppress(ReactorNotRunning):  # if it is being stopped already
+        reactor.stop()

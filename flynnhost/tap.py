@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 from twisted.python import usage
 
 from flynnhost import __version__
@@ -18,6 +22,8 @@ from flynnhost.containers.client import DockerClient
 from flynnhost.errors import FlynnHostError, InvalidField
 from flynnhost.host import build_host
 from flynnhost.settings import Settings, attribute, settings
+
+log = Logger()
 
 
 class Options(usage.Options):
@@ -103,6 +109,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
+
+        reactor.callWhenRunning(_end_well_when_told, reactor)  # type: ignore[attr-defined]
     try:
         state_dir = lock_state_dir(options.settings.state_dir)
         try:
@@ -124,3 +132,17 @@ def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> IService:
         now=lambda: datetime.now(UTC),
         epoch=secrets.token_hex(4),
     )
+
+
+def _end_well_when_told(reactor: Any) -> None:
+    """Have the process end with status 0 on TERM. Left alone, twistd ends itself by the signal."""
+
+    def told(*_: object) -> None:
+        reactor.callFromThread(end)
+
+    def end() -> None:
+        log.info("Told to end, this host leaves its jobs running")
+        with suppress(ReactorNotRunning):  # if it was told before
+            reactor.stop()
+
+    signal.signal(signal.SIGTERM, told)

@@ -49,9 +49,11 @@ class Listener(Service):
         :raises SystemExit: with the reason in one line, when an address can't be had.
         """
         for description in self._descriptions:
-            self._endpoint(description).listen(self._site).addCallbacks(
-                self._listening, self._cannot_listen, errbackArgs=(description,)
-            )
+            refused: list[Failure] = []
+            # Not raised from within: a Deferred would keep it, and the host go on without an ear.
+            self._endpoint(description).listen(self._site).addCallbacks(self._listening, refused.append)
+            if refused:
+                raise SystemExit(f"flynn-host: can't listen on {description}: {_reason(refused[0].value)}")
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections, and end the streams. Fires when both is done."""
@@ -81,8 +83,8 @@ class Listener(Service):
                 address=address,
             )
 
-    def _cannot_listen(self, failure: Failure, description: str) -> None:
-        error = failure.value
-        if not isinstance(error, CannotListenError):
-            failure.raiseException()
-        raise SystemExit(f"flynn-host: can't listen on {description}: {error.socketError.strerror}")
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    return getattr(error, "strerror", None) or str(error)
