@@ -219,4 +219,3 @@ class EtcdStatus:
     revision: int
     raft_term: int
     db_size_bytes: int
-    learner: bool = False

@@ -1,4 +1,4 @@
-"""Docker and a registry for the tests of contracts."""
+"""Docker, a registry and etcd for the tests of contracts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import pytest
 
 from flynnhost.agent.spec import host_labels
 from tests.conftest import Engine
+from tests.support import etcd as etcd_support
 from tests.support import registry as registry_support
 from tests.support.docker_rig import DockerRig
+from tests.support.etcd import EtcdCluster
 from tests.support.registry import Registry
+
+pytest.register_assert_rewrite(
+    "flynnhost.testing.etcd_contract",
+    "flynnhost.testing.etcd_contract_rig",
+    "flynnhost.testing.etcd_contract_watch",
+)
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +55,34 @@ def make_rig(
 def rig(make_rig: Callable[..., DockerRig]) -> DockerRig:
     """A rig on the shared engine."""
     return make_rig()
+
+
+@pytest.fixture(scope="session")
+def make_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EtcdCluster]]:
+    """Starts etcd clusters that run until the end of the tests; arguments are those of ``EtcdCluster``."""
+    missing = etcd_support.missing()
+    clusters: list[EtcdCluster] = []
+
+    def make(**options: Any) -> EtcdCluster:
+        if missing:
+            pytest.fail(f"these tests need etcd: {missing}")
+        cluster = EtcdCluster(tmp_path_factory.mktemp("etcd"), **options)
+        clusters.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd(make_etcd: Callable[..., EtcdCluster]) -> EtcdCluster:
+    """An etcd of one member that all tests share. Who disturbs it brings it back."""
+    return make_etcd()
+
+
+@pytest.fixture(scope="session")
+def etcd_of_three(make_etcd: Callable[..., EtcdCluster]) -> EtcdCluster:
+    """An etcd of three members that all tests share. Who disturbs it brings it back."""
+    return make_etcd(size=3)
