@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from attrs import define, field
@@ -23,14 +23,14 @@ def port_is_free(address: str) -> PortCheck:
 
     def check(port: int, proto: str) -> bool:
         kind = socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM
-        with socket.socket(family, kind) as probe:
-            if proto == "tcp":
-                # As Docker's own listener does: a port in TIME_WAIT is free.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        try:
+            with socket.socket(family, kind) as probe:
+                if proto == "tcp":
+                    # As Docker's own listener does: a port in TIME_WAIT is free.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((address, port))
-            except OSError:
-                return False
+        except OSError:
+            return False
         return True
 
     return check
@@ -50,11 +50,12 @@ class PortLeases:
     first: int
     last: int
     _is_free: PortCheck
-    _queue: deque[int] = field(init=False)
+    # The ports of the range that are not leased, the longest unused first.
+    _unused: OrderedDict[int, None] = field(init=False)
     _leased: dict[int, str] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self._queue = deque(range(self.first, self.last + 1))
+        self._unused = OrderedDict.fromkeys(range(self.first, self.last + 1))
 
     @property
     def in_use(self) -> int:
@@ -80,7 +81,7 @@ class PortLeases:
     def keep(self, job_id: str, ports: Sequence[int]) -> None:
         """Take note of ports that a job holds already."""
         for port in ports:
-            self._leased[port] = job_id
+            self._take(job_id, port)
 
     def release(self, job_id: str, ports: Sequence[int]) -> None:
         """Take a job's ports back; those of others are left alone."""
@@ -88,17 +89,15 @@ class PortLeases:
             if self._leased.get(port) == job_id:
                 del self._leased[port]
                 if self.first <= port <= self.last:
-                    self._queue.append(port)
+                    self._unused[port] = None
 
     def _take_any(self, job_id: str, port: Port) -> int:
-        for _ in range(len(self._queue)):
-            number = self._queue.popleft()
-            if number in self._leased:
-                continue  # its release puts it back
+        for _ in range(len(self._unused)):
+            number = next(iter(self._unused))
             if self._is_free(number, port.proto):
-                self._leased[number] = job_id
+                self._take(job_id, number)
                 return number
-            self._queue.append(number)
+            self._unused.move_to_end(number)
         raise NoPortsLeft(self.first, self.last)
 
     def _take_this(self, job_id: str, port: Port) -> int:
@@ -109,5 +108,9 @@ class PortLeases:
             raise PortTaken(f"port {port.port} is taken by job {holder}")
         if not self._is_free(port.port, port.proto):
             raise PortTaken(f"port {port.port}/{port.proto} is taken by another program")
-        self._leased[port.port] = job_id
+        self._take(job_id, port.port)
         return port.port
+
+    def _take(self, job_id: str, number: int) -> None:
+        self._leased[number] = job_id
+        self._unused.pop(number, None)
