@@ -93,6 +93,7 @@ class SqliteJournal:
     _closing: IDelayedCall | None = field(init=False, default=None)
     _close_waiters: list[Deferred[None]] = field(init=False, factory=list)
     _ended: bool = field(init=False, default=False)
+    _told_of_hang: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._file = self._make_file(self._path)
@@ -151,7 +152,9 @@ class SqliteJournal:
         return write.answer
 
     def _late(self, write: _Write) -> None:
-        if not self._withdraw(write, f"the disk did not answer within {self._deadline:g} s"):
+        withdrawn = self._withdraw(write, f"the disk did not answer within {self._deadline:g} s")
+        if not withdrawn and not self._told_of_hang:
+            self._told_of_hang = True
             self.log.error(
                 "The disk has been writing {path} for up to {seconds} s, and {count} writes wait for it",
                 path=str(self._path),
@@ -198,6 +201,7 @@ class SqliteJournal:
             opened.callback(result)
 
     def _written(self, passed: Sequence[_Write], made: Sequence[_Write], error: JournalFailed | None) -> None:
+        self._told_of_hang = False
         for write in passed:
             self._pending.pop(write, None)
         for write in made:

@@ -13,6 +13,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from flynnhost.agent import journal as journal_module
@@ -203,6 +204,22 @@ def test_no_deadline_of_what_is_begun(rig: Rig) -> None:
     rig.file.goes_on.set()
     assert rig.answer(begun) is None
     assert rig.found() == {"begun"}
+
+
+def test_hang_is_told_once(rig: Rig) -> None:
+    """However many writes a disk hangs on, that is logged once, and again when it hangs again."""
+    with capturedLogs() as logged:
+        for _ in range(2):
+            rig.file.goes_on.clear()
+            group = [rig.journal.write([active(f"j{n}")]) for n in range(20)]
+            assert rig.file.hangs.wait(20)
+            rig.clock.advance(DEADLINE)
+            rig.file.goes_on.set()
+            for written in group:
+                written.addErrback(lambda failure: failure.trap(JournalFailed))
+                rig.answer(written)
+    errors = [event for event in logged if event["log_level"] is LogLevel.error]
+    assert len(errors) == 2
 
 
 def test_too_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
