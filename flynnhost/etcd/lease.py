@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from flynnhost.background import Background
 from flynnhost.errors import EtcdRefused, EtcdUnavailable, LeaseLost, PermissionDenied
 from flynnhost.interfaces import IEtcd
 
-_TRY_AGAIN_AFTER = 0.1
+_ANSWER_WITHIN = 0.25
+"""This part of the TTL a keep-alive has to be answered."""
+
+_TRY_AGAIN_AFTER = 0.05
 """This part of the TTL passes between a keep-alive that failed and the next one."""
 
 
@@ -59,7 +61,8 @@ class Lease:
     _deadline: float = field(init=False, default=float("-inf"))
     _lapsed: bool = field(init=False, default=False)
     _timer: IDelayedCall | None = field(init=False, default=None)
-    _background: Background = field(init=False, factory=lambda: Background("the lease"))
+    _next: IDelayedCall | None = field(init=False, default=None)
+    _asking: Deferred[int] | None = field(init=False, default=None)
 
     def begin(self) -> Deferred[None]:
         """Have it granted. Fires when it was, and fails as ``IEtcd.grant`` does. Call once."""
@@ -76,7 +79,9 @@ class Lease:
     def abandon(self) -> Deferred[None]:
         """Keep it alive no longer: it ends by itself within its TTL. Fires when nothing runs any more."""
         self._gone()
-        return self._background.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+        return succeed(None)
 
     def revoke(self) -> Deferred[None]:
         """End it, at once if etcd answers and by itself within its TTL if not. Fires when that is
@@ -90,7 +95,8 @@ class Lease:
         self.id, self.ttl, self.lost = granted.lease, granted.ttl, False
         self._confirmed(sent, granted.ttl)
         self._check()  # the grant may have taken longer than it lasts
-        self._background.run(self._keep_alive(sent), "keeping the lease alive")
+        if not self.lost:
+            self._keep_alive_later(sent + self.ttl / 3 - self._boottime())
 
     async def _revoke(self) -> None:
         granted, self.lost = not self.lost, True
@@ -103,27 +109,37 @@ class Lease:
                     "Lease {lease_id} is left to end by itself: {reason}", lease_id=self.id, reason=e
                 )
 
-    async def _keep_alive(self, sent: float) -> None:
-        pause = self._until_next(sent)
-        while True:
-            await deferLater(self._clock, pause)
-            sent = self._boottime()
-            try:
-                ttl = await self._etcd.keep_alive_once(self.id, self.ttl / 3)
-            except LeaseLost:
-                self.log.warn("Lease {lease_id} has ended", lease_id=self.id)
-                self._gone()
-                self._holder.lease_lost()
-                return
-            except (EtcdUnavailable, EtcdRefused, PermissionDenied) as e:
-                self.log.debug("Lease {lease_id} was not kept alive: {reason}", lease_id=self.id, reason=e)
-                pause = self.ttl * _TRY_AGAIN_AFTER
-            else:
-                self._confirmed(sent, ttl)
-                pause = self._until_next(sent)
+    def _keep_alive(self) -> None:
+        self._next = None
+        sent = self._boottime()
+        self._asking = self._etcd.keep_alive_once(self.id, self.ttl * _ANSWER_WITHIN)
+        # No coroutine: the holder may give the lease up from within what it is told.
+        self._asking.addCallbacks(self._kept, self._not_kept, callbackArgs=(sent,))
+        self._asking.addErrback(lambda failure: self.log.failure("A lease's holder failed", failure))
 
-    def _until_next(self, sent: float) -> float:
-        return max(0.0, sent + self.ttl / 3 - self._boottime())
+    def _kept(self, ttl: int, sent: float) -> None:
+        self._asking = None
+        if not self.lost:
+            self._keep_alive_later(sent + ttl / 3 - self._boottime())
+            self._confirmed(sent, ttl)
+
+    def _not_kept(self, failure: Failure) -> None:
+        self._asking = None
+        if self.lost:
+            return  # it was given up
+        if failure.check(LeaseLost):
+            self.log.warn("Lease {lease_id} has ended", lease_id=self.id)
+            self._gone()
+            self._holder.lease_lost()
+            return
+        self.log.debug(
+            "Lease {lease_id} was not kept alive: {reason}", lease_id=self.id, reason=failure.value
+        )
+        self._keep_alive_later(self.ttl * _TRY_AGAIN_AFTER)
+        failure.trap(EtcdUnavailable, EtcdRefused, PermissionDenied)
+
+    def _keep_alive_later(self, seconds: float) -> None:
+        self._next = self._clock.callLater(max(0.0, seconds), self._keep_alive)
 
     def _confirmed(self, sent: float, ttl: int) -> None:
         """The lease lasts so long from some time after ``sent``."""
@@ -154,6 +170,9 @@ class Lease:
     def _gone(self) -> None:
         self.lost = True
         self._drop_timer()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _drop_timer(self) -> None:
         if self._timer is not None:

@@ -131,7 +131,7 @@ class Mirror:
             self._stale(str(error))
             self._list()
         else:
-            self.log.error("Can't follow keys of etcd: {reason}", reason=error)
+            self.log.error("Can't follow keys of etcd: {reason}", reason=str(error))
             self._stale(str(error))
             self._list(pause=_AFTER_A_REFUSAL)
 
@@ -140,21 +140,31 @@ class Mirror:
     def _list(self, pause: float = 0.0) -> None:
         if not self._listing and not self._stopped:
             self._listing = True
-            self._background.run(self._keep_listing(pause), "listing keys")
+            found: list[Found] = []
+            listing = self._background.run(self._keep_listing(pause, found), "listing keys")
+            # Not from within the coroutine: who is told may stop the mirror, which cancels it.
+            listing.addCallback(lambda _: self._listed(found))
 
-    async def _keep_listing(self, pause: float) -> None:
+    async def _keep_listing(self, pause: float, found: list[Found]) -> None:
         backoff = Backoff(self._clock, 0.2, 15.0, self._chance)
         while True:
             if pause:
                 await deferLater(self._clock, pause)
             try:
-                found = await self._etcd.get(self._keys)
-                break
+                found.append(await self._etcd.get(self._keys))
+                return
             except (EtcdUnavailable, EtcdRefused, PermissionDenied) as e:
-                self._stale(str(e))
+                self.log.debug("Can't list keys of etcd: {reason}", reason=str(e))
                 pause = backoff.delay()
+
+    def _listed(self, found: list[Found]) -> None:
         self._listing = False
-        self._take(found)
+        if self._stopped:
+            return
+        if found:
+            self._take(found[0])
+        else:  # it came to grief, and that was logged
+            self._list(pause=_AFTER_A_REFUSAL)
 
     def _take(self, found: Found) -> None:
         # What a watch has told since is newer. Without one the list counts whatever its

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from OpenSSL import SSL, crypto
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
@@ -78,7 +79,7 @@ def _our_certificate(files: TlsFiles) -> PrivateCertificate | None:
     pem = _read(files.key, "key") + b"\n" + _read(files.certificate, "certificate")
     try:
         ours: PrivateCertificate = PrivateCertificate.loadPEM(pem)
-    except (crypto.Error, SSL.Error, ValueError) as e:
+    except (crypto.Error, SSL.Error, ValueError, VerifyError) as e:
         raise InvalidField("certificate", f"and key are no pair in PEM form: {files.certificate}") from e
     return ours
 

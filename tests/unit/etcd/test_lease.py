@@ -236,3 +236,30 @@ def test_timers_that_nobody_can_set() -> None:
     for waker in list(reactor._internalReaders):
         reactor.removeReader(waker)
         waker.connectionLost(None)
+
+
+@pytest.mark.parametrize("end", ["abandon", "revoke"])
+def test_given_up_from_within(rig: Rig, end: str) -> None:
+    """A holder may give the lease up from within whatever it is told, and is told nothing more."""
+
+    def give_up(what: str) -> None:
+        rig.holder.told.append(what)
+        ended.append(getattr(rig.lease, end)())
+
+    for trouble in ("lapsed", "confirmed", "lost"):
+        rig = Rig()
+        ended: list[Any] = []
+        setattr(rig.holder, f"lease_{trouble}", lambda what=trouble: give_up(what))
+        rig.begin()
+        if trouble == "lost":
+            rig.etcd.revoke(rig.lease.id)
+        else:
+            rig.client.partition()
+            rig.run(5.5)
+            rig.etcd.store.extend_all(rig.clock.seconds())
+            rig.client.heal()
+        rig.run(20)
+        assert rig.holder.told[-1] == trouble
+        assert ended[0].called
+        assert not rig.at_etcd()
+        assert rig.clock.getDelayedCalls() == []

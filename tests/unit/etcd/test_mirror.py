@@ -216,6 +216,28 @@ def test_stopped(following: Rig) -> None:
     assert following.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("told", ["key_changed", "key_removed", "mirror_synced", "mirror_stale"])
+def test_stopped_from_within(rig: Rig, told: str) -> None:
+    """A listener may stop the mirror from within whatever it is told, and is told nothing more."""
+    stopped: list[Any] = []
+
+    def stop(*_: Any) -> None:
+        rig.listener.told.append("stop")
+        stopped.append(rig.mirror.stop())
+
+    setattr(rig.listener, told, stop)
+    rig.do(Put(b"p/a", b"1"), Put(b"p/b", b"1"))
+    rig.mirror.start()
+    rig.run()
+    rig.do(Delete(b"p/a"), Delete(b"p/b"))
+    rig.etcd.lose_leader(1)
+    rig.run(20)
+    assert rig.listener.told[-1] == "stop"
+    assert rig.listener.told.count("stop") == 1
+    assert stopped[0].called
+    assert rig.clock.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_any_course_of_events(seed: int) -> None:
     """Whatever happens to etcd and the way to it, the mirror ends up with what is there."""
