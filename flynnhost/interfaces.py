@@ -295,7 +295,8 @@ class IJournal(Interface):
         """
 
     def write(jobs: Sequence[ActiveJob], term: int = 0) -> Deferred[None]:
-        """Keep these jobs as they are now, all or none. Fires when they are on disk.
+        """Keep these jobs as they are now, all or none. Fires when they are on disk, and fails
+        only when it is certain that they are not, and will not be.
 
         :param term: also remember this as the highest term seen, if it is.
         :raises JournalFailed: when they could not be written.

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 from attrs import field, frozen
+from attrs.converters import optional
 
 # --- a job, as it was asked for ----------------------------------------------
 
@@ -76,10 +77,10 @@ class HealthCheck:
     """How to find out whether a service is healthy; intervals in seconds."""
 
     type: str = "tcp"
-    interval: float = 0
+    interval: float = field(default=0.0, converter=float)
     threshold: int = 0
     kill_down: bool = False
-    start_timeout: float = 0
+    start_timeout: float = field(default=0.0, converter=float)
     path: str = ""
     host: str = ""
     match: str = ""
@@ -129,7 +130,7 @@ class ContainerConfig:
     ports: tuple[Port, ...] = ()
     working_dir: str = ""
     uid: int | None = None
-    stop_timeout: float | None = None
+    stop_timeout: float | None = field(default=None, converter=optional(float))
 
 
 @frozen

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from attrs import define, field
 from twisted.application.service import Service
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost import __version__
@@ -26,7 +29,7 @@ from flynnhost.agent.spec import host_labels
 from flynnhost.agent.stopping import Stopper
 from flynnhost.agent.table import JobTable
 from flynnhost.background import Background, shielded
-from flynnhost.errors import JournalFailed, NotReady
+from flynnhost.errors import JournalFailed, NotReady, TookTooLong
 from flynnhost.interfaces import (
     Check,
     IAgent,
@@ -43,6 +46,9 @@ from flynnhost.model import ActiveJob, Job, JobStatus
 
 T = TypeVar("T")
 
+PATIENCE = 30.0
+"""Seconds within which whoever asks for something is told what is known of it."""
+
 
 @implementer(IAgent)
 @define(eq=False)
@@ -56,6 +62,7 @@ class Agent(Service):
 
     log = Logger()
 
+    _clock: IReactorTime
     settings: HostSettings
     events: JobFeed
     _journal: IJournal
@@ -186,15 +193,16 @@ class Agent(Service):
 
     def accept(self, jobs: Sequence[Job], term: int) -> Deferred[list[ActiveJob]]:
         """See ``IAgent``."""
-        return self._when_open(lambda: self._intake.accept(jobs, term))
+        return self._when_open(lambda: self._intake.accept(jobs, term), "the jobs may be on disk or not")
 
     def stop_job(self, job_id: str) -> Deferred[ActiveJob]:
         """See ``IAgent``."""
-        return self._when_open(lambda: self._stopper.stop(job_id))
+        late = f"job {job_id} has not ended yet; it is still being stopped"
+        return self._when_open(lambda: self._stopper.stop(job_id), late, self._stopper.patience(job_id))
 
     def signal_job(self, job_id: str, signal: int) -> Deferred[None]:
         """See ``IAgent``."""
-        return self._when_open(lambda: self._stopper.signal(job_id, signal))
+        return self._when_open(lambda: self._stopper.signal(job_id, signal), "the signal may have been sent")
 
     def job_output(self, job_id: str, query: LogQuery, receiver: ILogReceiver) -> Deferred[ILogStream]:
         """See ``IAgent``."""
@@ -241,8 +249,19 @@ class Agent(Service):
         if self._closed:
             raise NotReady(self._closed)
 
-    def _when_open(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
-        """Do something to the end, whether the one who asked goes on waiting or not."""
+    def _when_open(
+        self, work: Callable[[], Coroutine[Deferred[Any], Any, T]], late: str, patience: float = PATIENCE
+    ) -> Deferred[T]:
+        """Do something to the end, whether the one who asked goes on waiting or not.
+
+        :param late: what is known when it takes longer than ``patience`` seconds.
+        """
         if self._closed:
             return fail(NotReady(self._closed))
-        return shielded(Deferred.fromCoroutine(work()))
+        answer = shielded(Deferred.fromCoroutine(work())).addTimeout(patience, self._clock)
+
+        def too_late(failure: Failure) -> NoReturn:
+            failure.trap(defer.TimeoutError)
+            raise TookTooLong(f"no answer within {patience:g} s: {late}")
+
+        return answer.addErrback(too_late)

@@ -63,6 +63,7 @@ def build_agent(
 
     table.on_exit(release_ports)
     return Agent(
+        clock=clock,
         settings=settings,
         events=events,
         journal=journal,

@@ -39,7 +39,7 @@ def _scenario(programs: str, end_at: int, disturb: Callable[[World], None]) -> W
     world.start(end_at=end_at)
     acknowledged: list[object] = []
     jobs = [a_job(f"j{n}", ports=(Port(),)) for n in range(3)]
-    world.agent.accept(jobs, 1).addCallback(acknowledged.append)
+    world.agent.accept(jobs, 1).addCallbacks(acknowledged.append, lambda _: None)
     world.pass_time(3)
     disturb(world)
     world.pass_time(3)

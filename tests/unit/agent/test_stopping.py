@@ -155,3 +155,17 @@ def test_signal(world: World) -> None:
     assert world.job("j1").exit_status == 130
     with pytest.raises(JobNotRunning):
         world.answer(world.agent.signal_job("j1", 2))
+
+
+def test_disk_hangs(world: World) -> None:
+    """Who asks while the disk hangs is told in time what is known; it is done when the disk is back."""
+    world.accept(a_job("j1"))
+    world.journal.hold()
+    with pytest.raises(TookTooLong, match="may be on disk"):
+        world.answer(world.agent.accept([a_job("j2")], 1), within=35)
+    with pytest.raises(TookTooLong, match="still being stopped"):
+        world.answer(world.agent.stop_job("j1"), within=35)
+    world.journal.release()
+    world.pass_time(5)
+    assert world.job("j1").exit_status == 143
+    assert world.job("j2").status is JobStatus.RUNNING
