@@ -52,7 +52,7 @@ def three_jobs(traces: Path) -> Batch:
     ]
 
 
-@pytest.mark.parametrize(("make", "least_steps", "stride"), [(one_job, 10, 1), (three_jobs, 25, 2)])
+@pytest.mark.parametrize(("make", "least_steps", "stride"), [(one_job, 10, 1), (three_jobs, 25, 3)])
 def test_killed_at_any_step(
     make: Callable[[Path], Batch],
     least_steps: int,
@@ -91,7 +91,7 @@ def test_killed_at_any_step_of_the_recovery(
     host.start()
     host.api.run(*(expected.job for expected in batch))
     host.kill9()
-    for step in itertools.count(1):
+    for step in itertools.count(1, 3):
         _arm(host, step, FROM_THE_START)
         host.begin()
         if _survives(host, batch):

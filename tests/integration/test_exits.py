@@ -11,6 +11,7 @@ from flynnhost.model import JobStatus
 from tests.support.host_api import WireJob, status
 from tests.support.host_containers import HostContainers
 from tests.support.host_process import HostProcess
+from tests.support.waiting import wait_until
 from tests.support.wire_jobs import shell_job, sleeper, wire_job
 
 pytestmark = pytest.mark.docker
@@ -39,7 +40,7 @@ def test_a_job_that_cant_start_has_failed(host: HostProcess, containers: HostCon
     assert "no such file or directory" in active["error"]
     assert active["started_at"] == "0001-01-01T00:00:00Z"
     assert events.kinds(job["id"]) == ["create", "error"]
-    assert containers.of(job) == []
+    wait_until(lambda: not containers.of(job), "the removal of its container")
 
 
 def test_a_job_killed_by_a_signal(host: HostProcess, containers: HostContainers) -> None:

@@ -18,18 +18,21 @@ MEGABYTE = 1 << 20
 
 
 def test_output_of_an_ended_job(host: HostProcess) -> None:
-    """Both streams together or one of them, whole or its end."""
-    job = shell_job("for n in 1 2 3; do echo out$n; sleep 0.05; echo err$n >&2; sleep 0.05; done")
+    """Both streams together or one of them, whole or its end.
+
+    Each is in order; between the two, Docker knows none for what is written at the same time.
+    """
+    job = shell_job("for n in 1 2 3; do echo out$n; sleep 0.1; echo err$n >&2; sleep 0.1; done")
     host.api.run(job)
     host.api.ended(job)
     answer = host.api.log(job)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain")
-    assert answer.body == b"out1\nerr1\nout2\nerr2\nout3\nerr3\n"
+    assert sorted(answer.body.split()) == [b"err1", b"err2", b"err3", b"out1", b"out2", b"out3"]
     assert host.api.log(job, stream="stdout").body == b"out1\nout2\nout3\n"
     assert host.api.log(job, stream="stderr").body == b"err1\nerr2\nerr3\n"
-    assert host.api.log(job, tail=2).body == b"out3\nerr3\n"
+    assert host.api.log(job, tail=2).body == b"\n".join(answer.body.split()[-2:]) + b"\n"
     # Docker counts the lines of both streams, whichever is asked for.
-    assert host.api.log(job, stream="stdout", tail=2).body == b"out3\n"
+    assert host.api.log(job, stream="stdout", tail=5).body.endswith(b"out2\nout3\n")
     assert host.api.log(job, tail=0).body == b""
     assert host.api.log(job, follow="true").body == answer.body
 
@@ -55,7 +58,7 @@ def test_output_that_is_followed_from_before_the_start(host: HostProcess) -> Non
     """A reader may come before the job runs."""
     job = shell_job("echo all; echo there >&2; exit 3")
     host.api.run(job)
-    assert host.api.log(job, follow="true").body == b"all\nthere\n"
+    assert host.api.log(job, follow="true").body in (b"all\nthere\n", b"there\nall\n")
 
 
 def test_output_of_a_terminal(host: HostProcess) -> None:

@@ -25,7 +25,8 @@ def test_an_orderly_end(make_host: StartHost, dockerd: Engine, host_id: str) -> 
     """Streams of events end properly, no work is taken any more, and jobs go on."""
     host = make_host(dockerd.url)
     host.start()
-    jobs = [sleeper(), shell_job("trap '' TERM; while :; do echo on; sleep 0.1; done")]
+    stubborn = shell_job("trap '' TERM; while :; do echo on; sleep 0.1; done", stop_timeout=5 * 10**9)
+    jobs = [sleeper(), stubborn]
     host.api.run(*jobs)
     for job in jobs:
         host.api.running(job)

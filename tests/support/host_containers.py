@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import docker
@@ -55,8 +56,11 @@ class HostContainers:
         wanted = None if jobs is None else {job["id"] for job in jobs}
         client = self.engine.client()
         try:
-            for each in client.containers(all=True, filters={"label": f"{LABEL_HOST}={self.host_id}"}):
-                if wanted is None or each["Labels"][LABEL_JOB] in wanted:
-                    client.remove_container(each["Id"], force=True, v=True)
+            listed = client.containers(all=True, filters={"label": f"{LABEL_HOST}={self.host_id}"})
+            unwanted = [
+                each["Id"] for each in listed if wanted is None or each["Labels"][LABEL_JOB] in wanted
+            ]
+            with ThreadPoolExecutor(4) as threads:
+                list(threads.map(lambda each: client.remove_container(each, force=True, v=True), unwanted))
         finally:
             client.close()
