@@ -1,0 +1,202 @@
+"""What a host and its leader say to each other on their session, and how it is written.
+
+Messages are JSON objects with a ``type``. A job is sent in its canonical form, in which the leader
+also keeps it, so that it is encoded once on its whole way.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from flynnhost.errors import (
+    FlynnHostError,
+    InvalidField,
+    JobConflict,
+    JournalFailed,
+    NotReady,
+    StaleTerm,
+)
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""The longest message that is read: twice the largest batch."""
+
+
+class _Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """The base of all messages."""
+
+
+# --- from the host -----------------------------------------------------------
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """A host introduces itself; always the first message.
+
+    :param instance: what tells the host from another that was given the same ID.
+    :param session: grows with each session of the same process; the highest one counts.
+    :param boot: what tells this process from earlier ones of the host.
+    """
+
+    host_id: str
+    instance: str
+    boot: str
+    session: int
+    highest_term: int
+    attributes: dict[str, str]
+
+
+class ReportedJob(Struct, frozen=True, forbid_unknown_fields=True):
+    """An active job of a host."""
+
+    status: int
+    job: msgspec.Raw
+
+
+class Report(_Message, frozen=True, tag="report"):
+    """Some of the host's active jobs.
+
+    :param last: whether these were all.
+    """
+
+    jobs: list[ReportedJob]
+    last: bool
+
+
+class Accepted(_Message, frozen=True, tag="accepted"):
+    """The jobs of a request are on disk; where each of them is."""
+
+    request: int
+    statuses: list[int]
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    """The jobs of a request were not taken.
+
+    :param error: one of the names in ``REFUSALS``.
+    :param details: the values of the error.
+    """
+
+    request: int
+    error: str
+    details: list[str | int]
+
+
+class Created(_Message, frozen=True, tag="created"):
+    """The host has a job, whoever sent it."""
+
+    job: msgspec.Raw
+
+
+class Ended(_Message, frozen=True, tag="ended"):
+    """A job has ended."""
+
+    job_id: str
+
+
+# --- from the leader ---------------------------------------------------------
+
+
+class Welcome(_Message, frozen=True, tag="welcome"):
+    """The host is to report now.
+
+    :param beat: seconds between two signs of life, of either side.
+    """
+
+    term: int
+    beat: float
+
+
+class Submit(_Message, frozen=True, tag="submit"):
+    """Jobs to be taken, all or none."""
+
+    request: int
+    term: int
+    jobs: list[msgspec.Raw]
+
+
+class Bye(_Message, frozen=True, tag="bye"):
+    """The session ends.
+
+    :param reason: in words.
+    :param retry: whether another one may succeed.
+    """
+
+    reason: str
+    retry: bool
+
+
+# --- from both ---------------------------------------------------------------
+
+
+class Beat(_Message, frozen=True, tag="beat"):
+    """A sign of life."""
+
+
+FromHost: TypeAlias = Hello | Report | Accepted | Refused | Created | Ended | Beat
+FromLeader: TypeAlias = Welcome | Submit | Bye | Beat
+
+_encoder = msgspec.json.Encoder()
+_from_host = msgspec.json.Decoder(FromHost)
+_from_leader = msgspec.json.Decoder(FromLeader)
+
+
+def encode(message: FromHost | FromLeader) -> bytes:
+    """A message as it is sent."""
+    return _encoder.encode(message)
+
+
+def decode_from_host(data: bytes) -> FromHost:
+    """A host's message.
+
+    :raises InvalidField: when it is none.
+    """
+    try:
+        message: FromHost = _from_host.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise InvalidField("message", f"can't be read: {e}") from e
+    return message
+
+
+def decode_from_leader(data: bytes) -> FromLeader:
+    """A leader's message.
+
+    :raises InvalidField: when it is none.
+    """
+    try:
+        message: FromLeader = _from_leader.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise InvalidField("message", f"can't be read: {e}") from e
+    return message
+
+
+# --- refusals ----------------------------------------------------------------
+
+REFUSALS: dict[str, tuple[type[FlynnHostError], tuple[str, ...]]] = {
+    "invalid_field": (InvalidField, ("field", "reason")),
+    "job_conflict": (JobConflict, ("job_id", "reason")),
+    "stale_term": (StaleTerm, ("term", "highest")),
+    "journal_failed": (JournalFailed, ("reason",)),
+    "not_ready": (NotReady, ("reason",)),
+}
+"""How a host says that it has not taken jobs, by name, with the values that go with it."""
+
+
+def refusal(request: int, error: FlynnHostError) -> Refused | None:
+    """The message that tells of an error; None if it is not one that says that nothing was taken."""
+    for name, (kind, fields) in REFUSALS.items():
+        if type(error) is kind:
+            return Refused(request, name, [getattr(error, each) for each in fields])
+    return None
+
+
+def refusal_error(refused: Refused) -> FlynnHostError:
+    """The error that a host told of.
+
+    :raises InvalidField: when there is no such error.
+    """
+    kind, fields = REFUSALS.get(refused.error, (None, ()))
+    if kind is None or len(fields) != len(refused.details):
+        raise InvalidField("error", f"{refused.error!r} is not a refusal")
+    return kind(*refused.details)
