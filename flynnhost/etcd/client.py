@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import txaioetcd
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
@@ -40,6 +40,9 @@ from flynnhost.keyvalues import (
 Operation = Get | Put | Delete
 
 _PREFIX = "/v3alpha/"
+
+_AGREED = Get(b"\0", count_only=True)
+"""A read, of next to nothing, that takes etcd's agreement."""
 
 
 class _Txaioetcd(txaioetcd.Client):  # type: ignore[misc]
@@ -129,6 +132,11 @@ class EtcdClient:
     async def _txn(
         self, compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]
     ) -> TxnResult:
+        if not success and not failure:
+            # Without operations etcd takes a transaction for a read that any member may answer
+            # from what it happens to know.
+            asked = await self._txn(compares, (), (_AGREED,))
+            return evolve(asked, results=())
         leases = [each.lease for each in (*success, *failure) if isinstance(each, Put) and each.lease]
         body = transaction(self._calls, compares, success, failure)
         with _of_lease(leases[0] if leases else 0):

@@ -169,9 +169,12 @@ class Lanes:
     _waiting: dict[Endpoint, deque[Lane]] = field(init=False, factory=dict)
     _busy: dict[Lane, None] = field(init=False, factory=dict)
 
-    def take(self, endpoint: Endpoint) -> Lane:
-        """A connection for one exchange. Give it back."""
-        waiting = self._waiting.get(endpoint)
+    def take(self, endpoint: Endpoint, fresh: bool = False) -> Lane:
+        """A connection for one exchange. Give it back.
+
+        :param fresh: whether it must be a new one.
+        """
+        waiting = None if fresh else self._waiting.get(endpoint)
         lane = waiting.pop() if waiting else self._make(endpoint)
         self._busy[lane] = None
         return lane

@@ -198,13 +198,13 @@ class Transport:
     ) -> Json:
         """Ask a member, once more if the connection was an old one or the token was."""
         until = self.reactor.seconds() + within
-        tries = 3
+        tries, fresh = 3, False
         while True:
             tries -= 1
             left = until - self.reactor.seconds()
             headers = await self.headers(endpoint, left, leader)
-            lane = lanes.take(endpoint)
-            was_used = lane.used
+            lane = lanes.take(endpoint, fresh)
+            fresh = lane.used
             try:
                 return await self.exchange(lane, path, body, left, headers)
             except TokenRefused as e:
@@ -212,7 +212,7 @@ class Transport:
                 if not tries:
                     raise EtcdUnavailable(e.reason) from e
             except _ConnectionLost:
-                if not was_used or not tries or until <= self.reactor.seconds():
+                if not fresh or not tries or until <= self.reactor.seconds():
                     raise
             finally:
                 lanes.give_back(lane)

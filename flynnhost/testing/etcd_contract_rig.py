@@ -60,6 +60,15 @@ class EtcdRig(ABC):
             assert self.clock.seconds() < deadline, f"waited {within:g} s in vain for {what}"
             await deferLater(self.clock, 0.02)
 
+    async def until_it(
+        self, condition: Callable[[], Awaitable[object]], what: str, within: float = 30.0
+    ) -> None:
+        """Like ``until``, for a condition that has to be asked for."""
+        deadline = self.clock.seconds() + within
+        while not await condition():
+            assert self.clock.seconds() < deadline, f"waited {within:g} s in vain for {what}"
+            await deferLater(self.clock, 0.02)
+
     async def pause(self, seconds: float) -> None:
         """Let time go by."""
         await deferLater(self.clock, seconds)
@@ -104,6 +113,7 @@ class Recorder:
     error: FlynnHostError | None = None
     watch: Any = None
     on_events: Callable[[], object] = lambda: None
+    on_lost: Callable[[str], object] = lambda _reason: None
 
     def watch_connected(self, revision: int) -> None:
         """See ``IKeyListener``."""
@@ -114,6 +124,7 @@ class Recorder:
         """See ``IKeyListener``."""
         assert reason
         self.told.append("lost")
+        self.on_lost(reason)
 
     def keys_changed(self, revision: int, events: Sequence[KeyEvent]) -> None:
         """See ``IKeyListener``; asserts that the watch has not ended."""

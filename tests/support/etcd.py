@@ -112,12 +112,14 @@ class EtcdCluster:
     """Some members, on loopback ports that the kernel chose.
 
     :param options: more options for etcd.
+    :param unhealthy: whether it is known that they will not serve.
     """
 
     directory: Path
     size: int = 1
     secured: Secured | None = None
     options: Mapping[str, str] = field(factory=dict)
+    unhealthy: bool = False
     token: str = ""
     members: list[Member] = field(init=False)
 
@@ -144,12 +146,15 @@ class EtcdCluster:
             self.run(member)
         self.wait_ready()
 
-    def run(self, member: Member) -> None:
-        """Start a member, without waiting."""
+    def run(self, member: Member, state: str = "new") -> None:
+        """Start a member, without waiting.
+
+        :param state: ``existing`` for one that joins a cluster.
+        """
         member.directory.mkdir(parents=True, exist_ok=True)
         with (member.directory / "etcd.log").open("ab") as log:
             member.process = subprocess.Popen(
-                self._command(member),
+                [*self._command(member), f"--initial-cluster-state={state}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -159,6 +164,10 @@ class EtcdCluster:
 
     def wait_ready(self) -> None:
         """Wait until all members serve."""
+        if self.unhealthy:
+            for member in self.members:
+                wait_until(functools.partial(self._listens, member), "etcd to listen", within=60)
+            return
         for member in self.members:
             wait_until(functools.partial(self._healthy, member), "etcd to serve", within=60)
 
@@ -220,11 +229,62 @@ class EtcdCluster:
         self.ask(member, "auth/enable")
         self.log_in(password)
 
+    def add_learner(self) -> Member:
+        """Add and start a member without a vote."""
+        first = self.members[0]
+        directory = first.directory.parent / f"m{len(self.members)}"
+        learner = Member(directory.name, directory, first.scheme)
+
+        def added() -> bool:
+            try:
+                self.ask(first, "cluster/member/add", {"peerURLs": [learner.peer_url], "isLearner": True})
+            except OSError:  # not within 5 s of the start
+                return False
+            return True
+
+        wait_until(added, "etcd to take a learner", within=30)
+        self.members.append(learner)
+        self.run(learner, state="existing")
+        return learner
+
+    def promote(self, learner: Member) -> None:
+        """Give a learner its vote, when it knows all that the others do."""
+
+        def promoted() -> bool:
+            try:
+                self.ask(self.members[0], "cluster/member/promote", {"ID": self._id(learner)})
+            except OSError:
+                return False
+            return True
+
+        wait_until(promoted, "etcd to promote a learner", within=30)
+
+    def remove(self, member: Member) -> None:
+        """Remove a member from the cluster."""
+        others = [each for each in self.members if each is not member]
+
+        def removed() -> bool:
+            try:
+                self.ask(others[0], "cluster/member/remove", {"ID": self._id(member)})
+            except OSError:  # not within 5 s of a start either
+                return False
+            return True
+
+        wait_until(removed, "etcd to remove a member", within=30)
+
+    def _id(self, member: Member) -> str:
+        known = self.ask(self.members[0], "cluster/member/list")["members"]
+        return next(str(each["ID"]) for each in known if member.peer_url in each["peerURLs"])
+
     def log_in(self, password: str) -> None:
         """Be ``root`` in what is asked from now on."""
         self.token = ""
         user = {"name": "root", "password": password}
         self.token = self.ask(self.members[0], "auth/authenticate", user)["token"]
+
+    def _listens(self, member: Member) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", member.port)) == 0
 
     def _healthy(self, member: Member) -> bool:
         assert member.process is not None

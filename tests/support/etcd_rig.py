@@ -119,8 +119,8 @@ class _Side(Protocol):
         self.proxy.sides.append(self)
 
     def dataReceived(self, data: bytes) -> None:
-        if not self.proxy.silent:
-            self.proxy.passed += len(data)
+        from_etcd = self in self.proxy.to_etcd
+        if not self.proxy.silent and not (from_etcd and self.proxy.mute):
             if self.other is None or self.other.transport is None:
                 self.held.append(data)
             else:
@@ -143,15 +143,17 @@ class Proxy:
     """Passes connections on to a member, as long as it pleases.
 
     :ivar silent: whether nothing is passed on, in either direction, not even the end of a connection.
+    :ivar mute: whether nothing is passed on that etcd says.
     :ivar piece: how long the pieces are at most into which it cuts what it passes on; 0 for any.
     """
 
     reactor: Any
     member: Member
     silent: bool = False
+    mute: bool = False
     piece: int = 0
-    passed: int = 0
     sides: list[_Side] = field(factory=list)
+    to_etcd: list[_Side] = field(factory=list)
     _port: Any = None
 
     @property
@@ -162,7 +164,7 @@ class Proxy:
     @property
     def connections(self) -> int:
         """How many there are, as far as clients know."""
-        return sum(side.other is not None for side in self.sides)
+        return sum(side not in self.to_etcd for side in self.sides)
 
     async def start(self) -> None:
         """Begin to listen."""
@@ -172,6 +174,7 @@ class Proxy:
             def buildProtocol(self, addr: Any) -> _Side:
                 client = _Side(proxy)
                 server = _Side(proxy)
+                proxy.to_etcd.append(server)
                 to = TCP4ClientEndpoint(proxy.reactor, "127.0.0.1", proxy.member.port)
 
                 def connected(_: Any) -> None:
