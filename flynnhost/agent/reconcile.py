@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -24,6 +26,11 @@ INTERVAL = 30.0
 
 ENDINGS = frozenset({"die", "destroy"})
 """What the engine says when there may be an end to record."""
+
+STUCK = 3
+"""How many single containers can't be had before the engine as a whole is held for gone."""
+
+_Look = Coroutine[Deferred[Any], Any, None]
 
 Later = (EngineUnavailable, EngineRefused, JournalFailed)
 """What the next look at everything makes good."""
@@ -126,16 +133,36 @@ class Reconciler:
     async def _all(self) -> None:
         try:
             listed = await self._containers.list_containers(host_labels(self._host_id))
-            for container in listed:
-                await self._compare(container)
-            there = {container.id for container in listed}
-            for job in list(self._table.jobs.values()):
-                if not job.ended and job.container_id not in there:
-                    await self._without_container(job.id)
+            await self._each(self._looks(listed))
         except Later as e:
             self.log.warn("Can't look at all containers now: {reason}", reason=str(e))
             return
         self.done_once = True
+
+    def _looks(self, listed: Sequence[ContainerSummary]) -> Iterator[tuple[str, _Look]]:
+        """What there is to look at: each container, then each job that should have one."""
+        for container in listed:
+            yield container.name, self._compare(container)
+        there = {container.id for container in listed}
+        for job in list(self._table.jobs.values()):
+            if not job.ended and job.container_id not in there:
+                yield f"job {job.id}", self._without_container(job.id)
+
+    async def _each(self, looks: Iterable[tuple[str, _Look]]) -> None:
+        """Take one look after the other; a container that can't be had holds up no other.
+
+        :raises EngineUnavailable: when so many can't be had that it must be the engine.
+        :raises JournalFailed: when it must be the disk.
+        """
+        stuck = 0
+        for name, look in looks:
+            try:
+                await look
+            except Later as e:
+                stuck += not isinstance(e, EngineRefused)
+                if stuck == STUCK:
+                    raise
+                self.log.warn("Can't look at {name} now: {reason}", name=name, reason=str(e))
 
     async def _compare(self, container: ContainerSummary) -> None:
         job = self._table.jobs.get(container.labels.get(LABEL_JOB, ""))
