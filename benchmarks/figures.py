@@ -24,6 +24,8 @@ class Figures:
     :param p50: seconds until a job's start is known, half of the time.
     :param p99: the same, 99 times of a hundred.
     :param per_second: jobs started in a second, in the median trial.
+    :param slowest: the same, in the slowest trial.
+    :param quickest: the same, in the quickest one.
     :param cpu_per_job: CPU seconds of the system itself, Docker apart; None if not known.
     """
 
@@ -31,6 +33,8 @@ class Figures:
     p50: float
     p99: float
     per_second: float
+    slowest: float
+    quickest: float
     cpu_per_job: float | None
 
     @classmethod
@@ -38,11 +42,14 @@ class Figures:
         """The figures of at least one trial."""
         latencies = [latency for trial in trials for latency in trial.latencies]
         used = [trial.cpu_seconds for trial in trials if trial.cpu_seconds is not None]
+        rates = [trial.per_second for trial in trials]
         return cls(
             trials=len(trials),
             p50=percentile(latencies, 50),
             p99=percentile(latencies, 99),
-            per_second=statistics.median(trial.per_second for trial in trials),
+            per_second=statistics.median(rates),
+            slowest=min(rates),
+            quickest=max(rates),
             cpu_per_job=sum(used) / len(latencies) if used else None,
         )
 

@@ -82,7 +82,7 @@ def _heading(network: str, count: int) -> str:
 
 
 def _systems(found: Mapping[str, Figures]) -> Iterator[Row]:
-    yield "system", "trials", "p50 ms", "p99 ms", "jobs/s", "own CPU ms/job"
+    yield "system", "trials", "p50 ms", "p99 ms", "jobs/s", "from", "to", "own CPU ms/job"
     for name, figures in found.items():
         cpu = "" if figures.cpu_per_job is None else f"{figures.cpu_per_job * 1000:.1f}"
         yield (
@@ -91,6 +91,8 @@ def _systems(found: Mapping[str, Figures]) -> Iterator[Row]:
             f"{figures.p50 * 1000:.1f}",
             f"{figures.p99 * 1000:.1f}",
             f"{figures.per_second:.2f}",
+            f"{figures.slowest:.2f}",
+            f"{figures.quickest:.2f}",
             cpu,
         )
 

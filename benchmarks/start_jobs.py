@@ -67,6 +67,7 @@ def measure(given: argparse.Namespace, directory: Path, undo: ExitStack) -> Repo
     process = _host(engine, directory, "bench", (f"--max-starts={given.at_once}",))
     undo.callback(process.stop)
     process.start()
+    load = os.getloadavg()[0]
     client = engine.client()
     undo.callback(client.close)
     flynn_host = FlynnHost(process, client)
@@ -82,7 +83,7 @@ def measure(given: argparse.Namespace, directory: Path, undo: ExitStack) -> Repo
     rounds.warm_up()
     rounds.run(given.rounds)
     return Report(
-        conditions=_conditions(given, engine),
+        conditions=_conditions(given, engine, load),
         results=rounds.results,
         # The first one compiles what is already compiled on an installed host.
         cold_starts=cold_starts[1:],
@@ -127,12 +128,13 @@ def _cold_start(engine: Dockerd, directory: Path, number: int) -> float:
         return process.start()
 
 
-def _conditions(given: argparse.Namespace, engine: Dockerd) -> dict[str, str]:
+def _conditions(given: argparse.Namespace, engine: Dockerd, load: float) -> dict[str, str]:
     client = engine.client()
     version = client.version()["Version"]
     client.close()
     return {
         "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
+        "load": f"{load:.1f} before the first job; the figures of a machine that is busy say little",
         "engine": f"Docker {version}, private, without iptables",
         "rounds": f"{given.rounds}, each with {given.singles} jobs one by one and {given.batch} at once",
         "at the same time": f"{given.at_once} creates and starts, by Docker alone as by flynn-host",

@@ -48,7 +48,7 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 
 def test_throughput_counts_until_the_last_job_has_started() -> None:
     figures = Figures.of([Trial([0.5, 2.0], 0.1), Trial([1.0, 1.0], 0.3), Trial([4.0, 1.0], 0.2)])
-    assert (figures.trials, figures.per_second) == (3, 1.0)
+    assert (figures.slowest, figures.per_second, figures.quickest) == (0.5, 1.0, 2.0)
     assert figures.cpu_per_job is not None
     assert round(figures.cpu_per_job, 6) == 0.1
 
