@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from flynnhost.testing.etcd_contract import EtcdKeysContract, EtcdLeaseContract
 from flynnhost.testing.etcd_contract_rig import Recorder
@@ -49,9 +54,6 @@ class ThroughProxy(RealRig):
 class TestLoss(EtcdLossContract):
     @pytest.fixture
     def rig(self, etcd: EtcdCluster, clean_reactor: Any) -> Iterator[RealRig]:
-        import pytest_twisted
-        from twisted.internet.defer import Deferred
-
         rig = ThroughProxy(clean_reactor, etcd)
         rig.through = pytest_twisted.blockon(Deferred.fromCoroutine(rig.proxy(etcd.members[0])))
         yield rig
@@ -64,3 +66,17 @@ class TestLoss(EtcdLossContract):
     async def find_again(self, rig: ThroughProxy, etcd: Any) -> None:
         rig.through.cut()
         rig.through.silent = False
+
+
+def test_the_options_that_operators_are_told() -> None:
+    """etcd knows the options that its page names, and the tests run it with those that matter."""
+    page = (Path(__file__).parents[2] / "docs/etcd.md").read_text(encoding="utf-8")
+    told = re.search(r"^etcd (--.*) \.\.\.$", page, re.MULTILINE)
+    assert told is not None
+    help_text = subprocess.run(["etcd", "--help"], capture_output=True, text=True, check=False)
+    options = [option.partition("=")[0] for option in told.group(1).split()]
+    assert "--pre-vote" in options
+    command = EtcdCluster(Path("/nowhere")).command()
+    for option in options:
+        assert option in help_text.stdout + help_text.stderr
+        assert any(argument.startswith(f"{option}=") for argument in command)

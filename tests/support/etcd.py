@@ -154,7 +154,7 @@ class EtcdCluster:
         member.directory.mkdir(parents=True, exist_ok=True)
         with (member.directory / "etcd.log").open("ab") as log:
             member.process = subprocess.Popen(
-                [*self._command(member), f"--initial-cluster-state={state}"],
+                [*self.command(member), f"--initial-cluster-state={state}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -296,7 +296,9 @@ class EtcdCluster:
         except OSError:
             return False
 
-    def _command(self, member: Member) -> list[str]:
+    def command(self, member: Member | None = None) -> list[str]:
+        """What starts a member, by default the first."""
+        member = member or self.members[0]
         options = {
             "name": member.name,
             "data-dir": member.directory / "data",
