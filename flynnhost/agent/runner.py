@@ -41,6 +41,9 @@ LOST = "its container was removed while it was being started; whether it ran is 
 FIRST_RETRY = 1.0
 """Seconds before a job is tried again, at first."""
 
+PULL_TRIES = 3
+"""Times an image is pulled that is gone when the container is to be made."""
+
 PORT_TRIES = 5
 """Times a job gets other ports when a program took them between the lease and the start."""
 
@@ -116,8 +119,13 @@ class Runner:
         :raises JournalFailed: when it has to be tried again.
         """
         try:
-            while (image := await self._in_slot(job_id)) is not None:
+            image = None
+            for _ in range(PULL_TRIES):
+                image = await self._in_slot(job_id)
+                if image is None:
+                    return
                 await self._pull(job_id, image)
+            raise EngineRefused(f"{image} was pulled again and again, and is not there")
         except _StoppedEarly:
             await self._give_up(job_id, STOPPED_EARLY)
         except _Lost:

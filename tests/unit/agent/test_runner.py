@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flynnhost.errors import EngineRefused, EngineUnavailable, InvalidField, JobConflict, StaleTerm
+from flynnhost.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    ImageMissing,
+    InvalidField,
+    JobConflict,
+    StaleTerm,
+)
 from flynnhost.interfaces import ContainerSpec
 from flynnhost.model import EventKind, HealthCheck, JobStatus, Phase, Port, PortService
 from flynnhost.testing.container_process import Program
@@ -269,3 +276,12 @@ def test_old_terms_are_refused(world: World) -> None:
         world.accept(a_job("j2"), term=6)
     world.accept(a_job("j2"), term=7)
     assert world.agent.highest_term == 7
+
+
+def test_image_that_never_stays(world: World) -> None:
+    """A job whose image is gone again after each pull fails in the end."""
+    world.containers.fail("create", ImageMissing("busybox:latest"), times=10)
+    world.accept(a_job("j1"))
+    world.pass_time(1)
+    assert "again and again" in world.job("j1").error
+    assert world.containers.calls["pull"] == 3
