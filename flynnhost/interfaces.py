@@ -542,7 +542,8 @@ class IEtcd(Interface):
         failure: Sequence[Get | Put | Delete] = (),
     ) -> Deferred[TxnResult]:
         """Do ``success`` if all conditions hold and ``failure`` if one does not, all at once. Fires
-        with what was done; that a condition did not hold is no failure of the Deferred.
+        with what was done; that a condition did not hold is no failure of the Deferred. One that
+        only asks, without operations, is agreed upon by etcd like any other.
 
         :raises LeaseLost: when there is no such lease as one that is put.
         """

@@ -37,6 +37,11 @@ class Login:
     _token: str | None = field(init=False, default=None)
     _lock: DeferredLock = field(init=False, factory=DeferredLock)
 
+    @property
+    def known(self) -> str:
+        """The token, if there is one already."""
+        return self._token or ""
+
     async def token(
         self, clock: IReactorTime, within: float, ask: Callable[[str, bytes], Awaitable[Json]]
     ) -> str:

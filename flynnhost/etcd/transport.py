@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -70,6 +70,14 @@ def bounded(
     return done
 
 
+@frozen
+class _Question:
+    path: str
+    body: bytes
+    leader: bool
+    login: bool
+
+
 @define(eq=False)
 class Transport:
     """A way to all members.
@@ -102,7 +110,9 @@ class Transport:
         :param leader: whether only a member that has a leader may answer.
         :raises FlynnHostError: (as the Deferred's failure) what etcd says is wrong.
         """
-        asking = Deferred.fromCoroutine(self._ask(path, json.dumps(body).encode(), within, queued, leader))
+        # What waits behind nothing does not wait for a login either; etcd does not guard it.
+        question = _Question(path, json.dumps(body).encode(), leader, login=queued and leader)
+        asking = Deferred.fromCoroutine(self._ask(question, within, queued))
         self._asking[asking] = None
 
         def over(result: T) -> T:
@@ -121,11 +131,18 @@ class Transport:
         status, answer = await bounded(self.reactor, within, work, lane.abort)
         return read_answer(status, answer)
 
-    async def headers(self, endpoint: Endpoint, within: float, leader: bool = True) -> Mapping[str, str]:
-        """What to send along to this member; this may need to log in there first."""
+    async def headers(
+        self, endpoint: Endpoint, within: float, *, leader: bool = True, login: bool = True
+    ) -> Mapping[str, str]:
+        """What to send along to this member.
+
+        :param login: whether to log in there first, if that is needed.
+        """
         headers = _LEADER if leader else {}
         if self._login is None:
             return headers
+        if self._login.known or not login:
+            return {**headers, "Authorization": self._login.known} if self._login.known else headers
         lane = self._own_lanes.take(endpoint)
         try:
             token = await self._login.token(
@@ -163,19 +180,19 @@ class Transport:
 
     # --- one member after the other -------------------------------------------
 
-    async def _ask(self, path: str, body: bytes, within: float, queued: bool, leader: bool) -> Json:
+    async def _ask(self, question: _Question, within: float, queued: bool) -> Json:
         until = self.reactor.seconds() + within
         if not queued:
-            return await self._ask_each(self._own_lanes, path, body, until, leader)
+            return await self._ask_each(self._own_lanes, question, until)
         turn = self._turns.acquire()
         turn.addTimeout(within, self.reactor, _too_many)
         await turn
         try:
-            return await self._ask_each(self._lanes, path, body, until, leader)
+            return await self._ask_each(self._lanes, question, until)
         finally:
             self._turns.release()
 
-    async def _ask_each(self, lanes: Lanes, path: str, body: bytes, until: float, leader: bool) -> Json:
+    async def _ask_each(self, lanes: Lanes, question: _Question, until: float) -> Json:
         reasons: list[str] = []
         order = self.endpoints.in_order()
         for number, endpoint in enumerate(order):
@@ -184,7 +201,7 @@ class Transport:
             if share <= 0 or self._closed:
                 break
             try:
-                answer = await self._ask_one(lanes, endpoint, path, body, share, leader)
+                answer = await self._ask_one(lanes, endpoint, question, share)
             except (EtcdUnavailable, NoVoter) as e:
                 self.endpoints.failed(endpoint, useless=isinstance(e, NoVoter))
                 reasons.append(f"{endpoint.url}: {e.reason}")
@@ -193,22 +210,21 @@ class Transport:
                 return answer
         raise EtcdUnavailable(_CLOSED if self._closed else "; ".join(reasons) or "no time left")
 
-    async def _ask_one(
-        self, lanes: Lanes, endpoint: Endpoint, path: str, body: bytes, within: float, leader: bool
-    ) -> Json:
+    async def _ask_one(self, lanes: Lanes, endpoint: Endpoint, question: _Question, within: float) -> Json:
         """Ask a member, once more if the connection was an old one or the token was."""
         until = self.reactor.seconds() + within
-        tries, fresh = 3, False
+        tries, fresh, login = 3, False, question.login
         while True:
             tries -= 1
-            left = until - self.reactor.seconds()
-            headers = await self.headers(endpoint, left, leader)
+            left = max(0.0, until - self.reactor.seconds())
+            headers = await self.headers(endpoint, left, leader=question.leader, login=login)
             lane = lanes.take(endpoint, fresh)
             fresh = lane.used
             try:
-                return await self.exchange(lane, path, body, left, headers)
+                return await self.exchange(lane, question.path, question.body, left, headers)
             except TokenRefused as e:
                 self.token_refused(headers, e)
+                login = True
                 if not tries:
                     raise EtcdUnavailable(e.reason) from e
             except _ConnectionLost:

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 from flynnhost.errors import EtcdRefused, EtcdUnavailable
 from flynnhost.etcd import transport
-from flynnhost.keyvalues import Compare, Get, Put
+from flynnhost.etcd.mirror import Mirror
+from flynnhost.keyvalues import Compare, Get, KeyValue, Put
 from flynnhost.testing.etcd_contract_rig import failure
 from tests.support.etcd import EtcdCluster
 from tests.support.etcd_rig import RealRig
@@ -306,6 +307,53 @@ async def test_the_lost_connection_of_an_old_call(rig: RealRig) -> None:
         await gatherResults([client.put(rig.key(f"{n}"), b"") for n in range(3)])
         proxy.cut()
     await client.put(rig.key("k"), b"")
+
+
+class Nobody:
+    """Listens to a mirror, for the sake of its calls only."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def key_changed(self, kv: KeyValue, previous: KeyValue | None) -> None:
+        self.told.append("changed")
+
+    def key_removed(self, previous: KeyValue) -> None:
+        self.told.append("removed")
+
+    def mirror_synced(self) -> None:
+        self.told.append("synced")
+
+    def mirror_stale(self, reason: str) -> None:
+        self.told.append("stale")
+
+
+@on_reactor
+async def test_a_mirror_that_was_away(rig: RealRig) -> None:
+    """A mirror that was cut off while its changes were compacted has all of them when it is back."""
+    proxy = await rig.proxy(rig.cluster.members[0])
+    client, writer, listener = rig.client([proxy.url], silence=1.5, timeout=2.0), rig.client(), Nobody()
+    for name in ("changed", "removed", "same"):
+        await writer.put(rig.key(name), b"1")
+    mirror = Mirror(rig.reactor, client, rig.keys, listener)
+    mirror.start()
+    await mirror.when_synced()
+    assert listener.told == ["changed", "changed", "changed", "synced"]
+    proxy.silent = True
+    await rig.until(lambda: not mirror.synced, "the mirror to know")
+    await writer.put(rig.key("changed"), b"2")
+    await writer.delete(rig.key("removed"))
+    await rig.compact((await writer.put(rig.key("new"), b"1")).revision)
+    listener.told.clear()
+    proxy.silent = False
+    proxy.cut()
+    await mirror.when_synced()
+    found = await writer.get(rig.keys)
+    assert dict(mirror.values) == {kv.key: kv for kv in found.values}
+    assert sorted(listener.told) == ["changed", "changed", "removed", "synced"]
+    await writer.put(rig.key("same"), b"2")
+    await rig.until(lambda: listener.told[-1] == "changed", "the change")
+    await mirror.stop()
 
 
 @on_reactor

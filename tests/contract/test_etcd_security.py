@@ -181,13 +181,16 @@ async def test_tokens_expire(guarded: RealRig) -> None:
 
 @on_reactor
 async def test_wrong_password(guarded: RealRig) -> None:
-    """A wrong password is final, for calls and watches, and is not shown."""
+    """A wrong password is final, for calls and watches, and is not shown. A keep-alive does without."""
     etcd = guarded.client(user=User(ALICE.name, "wrong secret"))
     error = await failure(etcd.get(guarded.key("k")), PermissionDenied)
     assert "wrong secret" not in str(error) + repr(User(ALICE.name, "wrong secret"))
     recorder = guarded.watch(etcd)
     await guarded.until(lambda: recorder.error, "the end")
     assert isinstance(recorder.error, PermissionDenied)
+    lease = (await guarded.client().grant(60)).lease
+    assert await etcd.keep_alive_once(lease, 5.0) == 60
+    assert (await etcd.status()).leader
 
 
 @on_reactor
