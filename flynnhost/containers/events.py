@@ -36,7 +36,7 @@ class Backoff:
 
     first: float = 0.2
     factor: float = 2.0
-    limit: float = 15.0
+    limit: float = 5.0
     chance: Callable[[], float] = random.random
 
     def delay(self, attempt: int) -> float:

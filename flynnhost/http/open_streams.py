@@ -34,7 +34,7 @@ class OpenStreams:
 
     def close_all(self) -> Deferred[None]:
         """End all responses, and let none begin any more. Fires when the last is over, which is
-        within ``outflow.FLUSH_WITHIN`` seconds; never fails. May be called again.
+        within ``outflow.CLOSE_WITHIN`` seconds; never fails. May be called again.
         """
         self._closing = True
         waiters = [stream.when_over() for stream in self._open]

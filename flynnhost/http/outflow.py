@@ -22,6 +22,9 @@ _SLICE_PIECES = 128
 #: Seconds that a client has to take what is left when a response is ended from our side.
 FLUSH_WITHIN = 10
 
+#: The same when the host stops, which it does within five seconds.
+CLOSE_WITHIN = 3
+
 
 class IOpen(Protocol):
     """A response under way."""
@@ -107,7 +110,8 @@ class Outflow:
         :param within: seconds after which the connection is cut if the client did not take it.
         """
         self._ending = True
-        if within is not None and self._deadline is None and not self._stopped:
+        if within is not None and not self._stopped:
+            _cancel(self._deadline)
             self._deadline = self._clock.callLater(within, self.abort)
         self._pump()
 
@@ -121,7 +125,7 @@ class Outflow:
 
     def close(self) -> None:
         """See ``IOpen.close``."""
-        self.end(within=FLUSH_WITHIN)
+        self.end(within=CLOSE_WITHIN)
 
     def abort(self) -> None:
         """Cut the connection, for the client to see that something is missing."""

@@ -383,11 +383,11 @@ def test_end_of_a_slow_stream(clock: Clock, site: APISite, agent: FakeAgent, str
 
 
 def test_end_of_a_stalled_stream(clock: Clock, site: APISite, agent: FakeAgent, streams: OpenStreams) -> None:
-    """For who does not read, the host waits ten seconds."""
+    """For one who does not read, the host that stops waits three seconds."""
     reader = fill(clock, site, agent)
     over: list[None] = []
     streams.close_all().addCallback(over.append)
-    clock.advance(10)
+    clock.advance(3.1)
     clock.advance(0)
     assert reader.connection.aborted
     assert over == [None]
