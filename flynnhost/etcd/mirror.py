@@ -127,7 +127,10 @@ class Mirror:
     def watch_ended(self, error: FlynnHostError) -> None:
         """See ``IKeyListener``."""
         self._watch = None
-        if isinstance(error, Compacted):
+        if isinstance(error, Compacted) and self.synced and 0 < error.revision <= self.revision + 1:
+            # The watch was behind, but what it missed was listed when it connected again.
+            self._follow()
+        elif isinstance(error, Compacted):
             self._stale(str(error))
             self._list()
         else:
@@ -171,11 +174,14 @@ class Mirror:
         # revision: an etcd that was restored from a backup has a lower one.
         if self._watch is None or found.revision >= self.revision:
             self._replace(found)
+        self._follow()
+        if self._connected and not self.synced and not self._stopped:
+            self._synced()
+
+    def _follow(self) -> None:
         if self._watch is None and not self._stopped:
             self._connected = True  # until it is said to be lost
             self._watch = self._etcd.watch(self._keys, self.revision + 1, self)
-        if self._connected and not self.synced and not self._stopped:
-            self._synced()
 
     def _replace(self, found: Found) -> None:
         before, self._values = self._values, {kv.key: kv for kv in found.values}

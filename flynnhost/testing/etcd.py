@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flynnhost.errors import EtcdUnavailable, FlynnHostError
+from flynnhost.errors import Compacted, EtcdUnavailable, FlynnHostError
 from flynnhost.interfaces import IEtcd, IKeyListener
 from flynnhost.keyvalues import (
     Compare,
@@ -34,6 +34,9 @@ from flynnhost.testing.etcd_store import EtcdStore
 from flynnhost.testing.etcd_watch import FakeKeyWatch
 
 T = TypeVar("T")
+
+_NOTICED_AFTER = 0.1
+"""Seconds until etcd tells a watch that it can't, after it has said that it does."""
 
 
 @define(eq=False)
@@ -146,8 +149,9 @@ class FakeEtcd:
             try:
                 if watch.next_revision:
                     past = self.store.events_since(watch.next_revision, watch.keys)
-            except FlynnHostError as e:
-                watch.stream_ended(e)
+            except Compacted as e:
+                watch.stream_opened(self.store.revision)
+                watch.stream_ended(e, _NOTICED_AFTER)
                 return
             self._streams[watch] = None
             watch.stream_opened(self.store.revision)

@@ -103,8 +103,12 @@ class FakeKeyWatch:
         """There are changes, or none up to this revision."""
         self._deliver(self._told, revision, tuple(events))
 
-    def stream_ended(self, error: FlynnHostError) -> None:
-        """The server tells nothing more."""
+    def stream_ended(self, error: FlynnHostError, after: float = 0.0) -> None:
+        """The server tells nothing more.
+
+        :param after: seconds until it says so.
+        """
+        self._last_due = max(self._last_due, self._client.clock.seconds()) + after
         self._deliver(self._ended, error)
 
     # --- on the way -----------------------------------------------------------

@@ -145,6 +145,19 @@ def test_lists_again_after_a_compaction(following: Rig) -> None:
     assert following.listener.take() == ["p/a=3"]
 
 
+def test_a_compaction_that_is_noticed_late(following: Rig) -> None:
+    """When a watch learns of a compaction after all was listed, the mirror does not become stale again."""
+    following.client.partition()
+    following.run(6)
+    following.do(Put(b"p/a", b"2"))
+    following.etcd.compact()
+    following.client.heal()
+    following.run(20)
+    assert following.listener.take() == ["stale", "p/a=2", "synced"]
+    following.do(Put(b"p/a", b"3"))
+    assert following.listener.take() == ["p/a=3"]
+
+
 def test_a_key_that_was_replaced(following: Rig) -> None:
     """A key that was removed and made again unseen counts as changed, with the same value too."""
     following.client.partition()
