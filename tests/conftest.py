@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from flynnhost.agent.spec import host_labels
 from tests.support import dockerd as dockerd_support
 from tests.support.busybox import IMAGE
 from tests.support.dockerd import Dockerd, load_busybox
+from tests.support.waiting import wait_until
 
 pytest.register_assert_rewrite(
     "flynnhost.testing.container_contract",
@@ -212,8 +214,16 @@ def remove_containers(engine: Engine, labels: Any) -> None:
     client = engine.client()
     try:
         wanted = [f"{key}={value}" for key, value in labels.items()]
-        for container in client.containers(all=True, filters={"label": wanted}):
-            client.remove_container(container["Id"], force=True, v=True)
+
+        def none_left() -> bool:
+            left = client.containers(all=True, filters={"label": wanted})
+            for container in left:
+                # 404 or 409: a host that has just ended was removing it itself.
+                with suppress(docker.errors.APIError):
+                    client.remove_container(container["Id"], force=True, v=True)
+            return not left
+
+        wait_until(none_left, "the removal of all containers", within=30)
     finally:
         client.close()
 
