@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,18 +54,21 @@ def group_of(job_id: str) -> str:
     return job_id.partition(".")[0]
 
 
-def docker_bodies(jobs: Jobs, host_id: str) -> list[tuple[str, dict[str, Any]]]:
-    """The names of the containers and the requests to make them, just as flynn-host makes them."""
+def docker_bodies(jobs: Jobs, host_id: str, ports: Iterator[int]) -> list[tuple[str, dict[str, Any]]]:
+    """The names of the containers and the requests to make them, just as flynn-host makes them.
+
+    :param ports: gives ports of the host that are free.
+    """
     containers = JobContainers(host_id, EXTERNAL_IP, "")
     bodies = []
-    for number, job in enumerate(jobs.each):
+    for job in jobs.each:
         active = ActiveJob(
             job=job,
             host_id=host_id,
             digest=digest(job),
             accepted_at=datetime.now(UTC),
             term=1,
-            host_ports=tuple(PORTS[0] + number for _ in job.config.ports),
+            host_ports=tuple(next(ports) for _ in job.config.ports),
         )
         bodies.append((container_name(job.id), create_body(containers.spec(active), OutputFiles())))
     return bodies

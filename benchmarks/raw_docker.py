@@ -5,17 +5,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import Any
 
 import docker
 from attrs import define, field
 
 from benchmarks.arrivals import Arrivals, engine_events, label_reading
-from benchmarks.jobs import Jobs, docker_bodies, group_of
+from benchmarks.jobs import PORTS, Jobs, docker_bodies, group_of
 from benchmarks.removing import remove_containers
 from benchmarks.trials import Trial
-from flynnhost.agent.spec import LABEL_JOB
+from flynnhost.agent.spec import LABEL_JOB, container_name
 from tests.support.dockerd import Dockerd
 
 HOST_ID = "rawdocker"
@@ -35,6 +37,7 @@ class RawDocker:
     at_once: int
     name: str = field(init=False, default="Docker alone")
     _events: Arrivals = field(init=False)
+    _ports: Iterator[int] = field(init=False, factory=lambda: cycle(range(*PORTS)))
     _threads: ThreadPoolExecutor = field(init=False)
     _of_thread: threading.local = field(init=False, factory=threading.local)
     _clients: queue.SimpleQueue[docker.APIClient] = field(init=False, factory=queue.SimpleQueue)
@@ -45,7 +48,7 @@ class RawDocker:
 
     def start(self, jobs: Jobs) -> Trial:
         """See ``Contender``."""
-        bodies = docker_bodies(jobs, HOST_ID)
+        bodies = docker_bodies(jobs, HOST_ID, self._ports)
         began = time.monotonic()
         started = [self._threads.submit(self._thd_start, name, body) for name, body in bodies]
         for each in started:
@@ -55,7 +58,7 @@ class RawDocker:
     def clear(self, jobs: Jobs) -> None:
         """See ``Contender``."""
         client = self._engine.client()
-        remove_containers(client, [name for name, _ in docker_bodies(jobs, HOST_ID)])
+        remove_containers(client, [container_name(job.id) for job in jobs.each])
         client.close()
         self._events.wait("destroy", jobs.group, jobs.count)
 

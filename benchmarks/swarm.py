@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import docker
@@ -14,7 +15,6 @@ from benchmarks.trials import Trial
 from tests.support.dockerd import Dockerd
 
 LABEL_SERVICE = "com.docker.swarm.service.name"
-_ADDRESS = "127.0.0.1"
 
 
 @define(eq=False)
@@ -33,7 +33,8 @@ class Swarm:
 
     def __attrs_post_init__(self) -> None:
         self._client = self._engine.client()
-        self._client.init_swarm(advertise_addr=_ADDRESS, listen_addr=_ADDRESS)
+        address = _address()
+        self._client.init_swarm(advertise_addr=address, listen_addr=address)
         self._image_id = self._client.inspect_image(self._image)["Id"]
         self._events = engine_events(self._engine.socket, label_reading(LABEL_SERVICE, str))
 
@@ -53,3 +54,8 @@ class Swarm:
         """Leave the swarm."""
         self._client.leave_swarm(force=True)
         self._client.close()
+
+
+def _address() -> str:
+    """A loopback address of this process's own: the ports of a manager are the same everywhere."""
+    return f"127.77.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 from attrs import define, field
 
@@ -91,8 +92,10 @@ def test_docker_alone_is_asked_for_the_same_as_flynn_host_asks_for() -> None:
     jobs = Jobs("b1", 2, Network.PORTS, "busybox:latest")
     posted = decode_batch(flynn_batch(jobs, "h1"))["h1"]
     assert posted == list(jobs.each)
-    for (name, body), job in zip(docker_bodies(jobs, "raw"), posted, strict=True):
+    ports: set[str] = set()
+    for (name, body), job in zip(docker_bodies(jobs, "raw", count(40000)), posted, strict=True):
         assert name == f"flynn-{job.id}"
         assert (body["Labels"][LABEL_HOST], body["Labels"][LABEL_JOB]) == ("raw", job.id)
         assert group_of(job.id) == "b1"
-        assert body["HostConfig"]["PortBindings"]
+        ports.update(body["HostConfig"]["PortBindings"])
+    assert ports == {"40000/tcp", "40001/tcp"}
