@@ -6,12 +6,13 @@ from attrs import asdict, define
 from klein import Klein
 from twisted.web.server import Request
 
+from flynnhost.errors import NoLeader
 from flynnhost.http.bodies import json_body
 from flynnhost.http.encode import encode_json
 from flynnhost.http.errors import json_errors, retry_later
 from flynnhost.http.media import JSON, negotiate
 from flynnhost.http.routes import exact_routes
-from flynnhost.interfaces import IAgent
+from flynnhost.interfaces import Check, IAgent, ICluster
 
 
 @define(eq=False)
@@ -23,6 +24,7 @@ class HealthAPI:
     json_errors(app)
 
     _agent: IAgent
+    _cluster: ICluster
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -32,11 +34,18 @@ class HealthAPI:
 
     @app.route("/ready", methods=["GET"])
     def ready(self, request: Request) -> bytes:
-        """The checks of this host; success when all of them pass."""
+        """The checks of this host and its cluster; success when all of them pass."""
         negotiate(request, JSON)
-        checks = self._agent.readiness()
+        checks = (*self._agent.readiness(), self._leadership())
         report = [asdict(check) for check in checks]
         failed = [check.name for check in checks if not check.ok]
         if failed:
             return retry_later(request, f"not ready: {', '.join(failed)}", report)
         return json_body(request, encode_json(report))
+
+    def _leadership(self) -> Check:
+        """Whether somebody takes jobs for the cluster."""
+        try:
+            return Check("leader", True, f"{self._cluster.leader()['id']} leads")
+        except NoLeader as e:
+            return Check("leader", False, str(e))

@@ -82,7 +82,7 @@ def _check_readable(request: Request) -> None:
 
 def build_root(clock: IReactorTime, agent: IAgent, cluster: ICluster, streams: OpenStreams) -> Root:
     """The resources of the whole API; more can be put beside them with ``putChild``."""
-    root = Root(HealthAPI(agent).app.resource())
+    root = Root(HealthAPI(agent, cluster).app.resource())
     root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
     root.putChild(b"cluster", ClusterAPI(clock, cluster, streams).app.resource())
     return root

@@ -24,7 +24,7 @@ from flynnhost.errors import (
 from flynnhost.http.site import APISite
 from flynnhost.interfaces import Check
 from flynnhost.model import Artifact, ContainerConfig, Job, Port
-from flynnhost.testing.agent import FakeAgent
+from flynnhost.testing.agent import FakeAgent, FakeCluster
 from flynnhost.testing.http_connection import Answer, MemoryConnection
 from tests.support.http_errors import assert_error
 
@@ -386,9 +386,19 @@ def test_large_answer_on_a_kept_connection(client: MemoryConnection, clock: Cloc
     assert asked(client, "GET", "/health").status == 200
 
 
+def test_ready_only_with_a_leader(client: MemoryConnection, cluster: FakeCluster) -> None:
+    """A host is not ready while nobody takes jobs for the cluster."""
+    cluster.leading = False
+    error = assert_error(asked(client, "GET", "/ready"), 503, "not_ready", retry=True)
+    assert error["message"] == "not ready: leader"
+
+
 def test_ready(client: MemoryConnection, agent: FakeAgent) -> None:
     """Ready is a list of checks that pass; not ready is an error with the same list."""
-    assert asked(client, "GET", "/ready").json == [{"name": "journal", "ok": True, "detail": "read"}]
+    assert asked(client, "GET", "/ready").json == [
+        {"name": "journal", "ok": True, "detail": "read"},
+        {"name": "leader", "ok": True, "detail": "h1 leads"},
+    ]
     agent.checks = (*agent.checks, Check("docker", ok=False, detail="does not answer"))
     error = assert_error(asked(client, "GET", "/ready"), 503, "not_ready", retry=True)
     assert error["detail"][1] == {"name": "docker", "ok": False, "detail": "does not answer"}
