@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flynnhost.agent.journal_file import FORMAT, Change, JournalFile, encode
+from flynnhost.agent.journal_file import FORMAT, LOG_BYTES, Change, JournalFile, encode
 from flynnhost.agent.journal_rescue import open_journal
 from flynnhost.errors import JournalFailed
 from flynnhost.interfaces import JournalContents
@@ -459,3 +459,18 @@ def test_synced(path: Path) -> None:
     assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     file.close()
+
+
+def test_log_has_its_size_from_the_start(path: Path) -> None:
+    """The log does not grow with the first commits, the file itself is no larger for it, and it is reused."""
+    file = JournalFile(path)
+    file.open(NOW)
+    log = Path(f"{path}-wal")
+    size = log.stat().st_size
+    assert size > 0.95 * LOG_BYTES
+    for n in range(100):
+        file.write([Change(records=[encode(active(f"j{n}"))])])
+    assert log.stat().st_size == size
+    file.close()
+    assert path.stat().st_size < LOG_BYTES / 10
+    assert len(read(path).jobs) == 100
