@@ -74,6 +74,32 @@ class UnknownHost(FlynnHostError):
 
 
 @frozen
+class HostNotReady(FlynnHostError):
+    """A host that was asked for can't take jobs now. Another one may.
+
+    :param job_id: a job that was meant for it.
+    :param reason: what is the matter with it, to be read after its ID.
+    """
+
+    host_id: str
+    job_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"host {self.host_id} can't take job {self.job_id}: it {self.reason}"
+
+
+@frozen
+class DuplicateHost(FlynnHostError):
+    """A host of this ID is in the cluster, and it is not the one that asks."""
+
+    host_id: str
+
+    def __str__(self) -> str:
+        return f"another host {self.host_id} is in this cluster"
+
+
+@frozen
 class JobConflict(FlynnHostError):
     """The job ID is taken by a job with other content, or on another host."""
 

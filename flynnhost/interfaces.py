@@ -424,11 +424,42 @@ class IAgent(Interface):
 # --- the cluster -------------------------------------------------------------
 
 
+@frozen
+class Part:
+    """One host's part of a batch.
+
+    :param encoded: each job in its canonical form.
+    """
+
+    jobs: tuple[Job, ...]
+    encoded: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """How many bytes the jobs are."""
+        return sum(map(len, self.encoded))
+
+
+class IPrepared(Protocol):
+    """A part that a host has looked at and could take."""
+
+    def submit(self) -> Deferred[list[JobStatus]]:
+        """Have the host take it; see ``IHostLink.submit``."""
+
+    def drop(self) -> None:
+        """Have the host forget it."""
+
+
 class IHostLink(Protocol):
     """The leader's way to one host."""
 
-    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
+    def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         """Hand over jobs. Fires when the host has them on disk, with where each of them is;
+        fails like ``IAgent.accept``.
+        """
+
+    def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
+        """Ask whether the host could take these jobs, which changes nothing. Fires when it could;
         fails like ``IAgent.accept``.
         """
 
@@ -461,6 +492,34 @@ class ICluster(Interface):
         """Who leads: ``id``, ``addr``, ``term``, ``since``."""
 
 
+class IClusterHosts(Interface):
+    """The leader, as hosts see it that join the cluster, and those who ask for a single one.
+
+    Everything raises ``NoLeader`` when nobody leads here.
+    """
+
+    def host(host_id: str) -> Host:
+        """One host.
+
+        :raises UnknownHost: when there is no such host.
+        """
+
+    def remove_job(host_id: str, job_id: str) -> None:
+        """Take a job out of what is known of the cluster, if it is there; it is not stopped."""
+
+    def open_session(transport: ISessionTransport) -> ISessionUser:
+        """A host has connected. What is returned takes all it says."""
+
+    def register(host: Host, jobs: Callable[[Sequence[Job]], None]) -> Callable[[], None]:
+        """Take in a host that says nothing more once it said what it is and has.
+
+        :param jobs: called with jobs for it, which count as accepted when that returns.
+        :return: to be called when the host has gone.
+        :raises InvalidField: when it is no host.
+        :raises DuplicateHost: when a host of that ID is there.
+        """
+
+
 class ILeadership(Protocol):
     """Is told by an election whether this host leads."""
 
@@ -469,6 +528,50 @@ class ILeadership(Protocol):
 
     def deposed(self) -> Deferred[None]:
         """This host leads no longer. Fires when nothing of its leadership runs any more."""
+
+
+# --- sessions between a host and its leader ----------------------------------
+
+
+class ISessionTransport(Protocol):
+    """The way to the other side: whole messages, in order, each at most once."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the other side does not take more for now; ``resumed`` is told when it does."""
+
+    def send(self, message: bytes) -> None:
+        """Send a message. What can't be sent at once is kept, also when it is ``full``."""
+
+    def close(self) -> None:
+        """End the connection soon, after what was sent. ``lost`` is told when it has ended."""
+
+
+class ISessionUser(Protocol):
+    """One end of a session. Everything is told after the transport was handed over."""
+
+    def received(self, message: bytes) -> None:
+        """The other side has sent this."""
+
+    def resumed(self) -> None:
+        """The other side takes more again."""
+
+    def lost(self, reason: str) -> None:
+        """The connection has ended, told once. Nothing comes after it."""
+
+
+class ISessionConnector(Protocol):
+    """Makes connections to leaders."""
+
+    def connect(
+        self, addr: str, begin: Callable[[ISessionTransport], ISessionUser]
+    ) -> Deferred[ISessionTransport]:
+        """Connect. Fires when there is a connection, within a deadline. Cancelling ends it.
+
+        :param addr: where the leader's HTTP API is, as ``HOST:PORT``.
+        :param begin: makes what takes all the leader says.
+        :raises NotReady: when there is none to be had.
+        """
 
 
 JobFeed = IFeed[JobEvent]

@@ -1,11 +1,13 @@
 """What a host and its leader say to each other on their session, and how it is written.
 
 Messages are JSON objects with a ``type``. A job is sent in its canonical form, in which the leader
-also keeps it, so that it is encoded once on its whole way.
+also keeps it, so that it is encoded once on its whole way. What may be long is sent in several
+messages of bounded size, so that signs of life wait behind none of them for long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -21,7 +23,19 @@ from flynnhost.errors import (
 )
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""The longest message that is read: twice the largest batch."""
+"""The longest message that is read: one job may be as large as a whole request."""
+
+CHUNK_BYTES = 128 * 1024
+"""After so many bytes of jobs a message is not made longer."""
+
+CHUNK_JOBS = 200
+"""After so many jobs neither."""
+
+BEAT = 5.0
+"""Seconds between two signs of life, of either side."""
+
+BEATS_MISSED = 3
+"""After how many of these one that has sent nothing is taken to be gone."""
 
 
 class _Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
@@ -47,20 +61,13 @@ class Hello(_Message, frozen=True, tag="hello"):
     attributes: dict[str, str]
 
 
-class ReportedJob(Struct, frozen=True, forbid_unknown_fields=True):
-    """An active job of a host."""
-
-    status: int
-    job: msgspec.Raw
-
-
 class Report(_Message, frozen=True, tag="report"):
     """Some of the host's active jobs.
 
     :param last: whether these were all.
     """
 
-    jobs: list[ReportedJob]
+    jobs: list[msgspec.Raw]
     last: bool
 
 
@@ -69,6 +76,12 @@ class Accepted(_Message, frozen=True, tag="accepted"):
 
     request: int
     statuses: list[int]
+
+
+class Checked(_Message, frozen=True, tag="checked"):
+    """The jobs of a request could be taken, and are kept until it is said what is to become of them."""
+
+    request: int
 
 
 class Refused(_Message, frozen=True, tag="refused"):
@@ -109,11 +122,30 @@ class Welcome(_Message, frozen=True, tag="welcome"):
 
 
 class Submit(_Message, frozen=True, tag="submit"):
-    """Jobs to be taken, all or none."""
+    """Jobs to be taken, all or none.
+
+    :param check: only look whether they could be.
+    :param last: whether these were all of the request.
+    """
 
     request: int
     term: int
     jobs: list[msgspec.Raw]
+    check: bool = False
+    last: bool = True
+
+
+class Take(_Message, frozen=True, tag="take"):
+    """The jobs of a request, which were checked, are to be taken."""
+
+    request: int
+    term: int
+
+
+class Drop(_Message, frozen=True, tag="drop"):
+    """The jobs of a request, which were checked, are to be forgotten."""
+
+    request: int
 
 
 class Bye(_Message, frozen=True, tag="bye"):
@@ -134,8 +166,8 @@ class Beat(_Message, frozen=True, tag="beat"):
     """A sign of life."""
 
 
-FromHost: TypeAlias = Hello | Report | Accepted | Refused | Created | Ended | Beat
-FromLeader: TypeAlias = Welcome | Submit | Bye | Beat
+FromHost: TypeAlias = Hello | Report | Accepted | Checked | Refused | Created | Ended | Beat
+FromLeader: TypeAlias = Welcome | Submit | Take | Drop | Bye | Beat
 
 _encoder = msgspec.json.Encoder()
 _from_host = msgspec.json.Decoder(FromHost)
@@ -169,6 +201,19 @@ def decode_from_leader(data: bytes) -> FromLeader:
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise InvalidField("message", f"can't be read: {e}") from e
     return message
+
+
+def chunked(jobs: Iterable[bytes]) -> Iterator[list[msgspec.Raw]]:
+    """Encoded jobs in lists of bounded size. At least one, which may be empty."""
+    chunk: list[msgspec.Raw] = []
+    size = 0
+    for job in jobs:
+        if chunk and (size + len(job) > CHUNK_BYTES or len(chunk) >= CHUNK_JOBS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(msgspec.Raw(job))
+        size += len(job)
+    yield chunk
 
 
 # --- refusals ----------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -277,11 +277,15 @@ class JobEvent:
 
 @frozen
 class Host:
-    """A host of the cluster and the jobs that are meant to be on it."""
+    """A host of the cluster and the jobs that are meant to be on it.
+
+    :param down: the host is not connected; its jobs may go on or not.
+    """
 
     id: str
     attributes: Mapping[str, str] = field(factory=dict)
-    jobs: tuple[Job, ...] = ()
+    jobs: Sequence[Job] = ()
+    down: bool = False
 
 
 class HostEventKind(enum.Enum):
@@ -289,11 +293,13 @@ class HostEventKind(enum.Enum):
 
     ADD = "add"
     REMOVE = "remove"
+    DOWN = "down"
+    UP = "up"
 
 
 @frozen
 class HostEvent:
-    """A host came to the cluster or left it."""
+    """A host came to the cluster or left it, was lost from sight or is back."""
 
     kind: HostEventKind
     host_id: str

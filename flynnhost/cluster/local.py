@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from flynnhost.cluster.leader import Leader
-from flynnhost.interfaces import IAgent, ISubscription
+from flynnhost.interfaces import IAgent, IPrepared, ISubscription, Part
 from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus
+
+
+def _no_objection(jobs: Sequence[Job], term: int) -> None:
+    """What can't be is refused when the jobs are handed over."""
+
+
+@define(eq=False)
+class _Looked:
+    """A part that this host could take."""
+
+    _local: LocalHost
+    _part: Part
+    _term: int
+
+    def submit(self) -> Deferred[list[JobStatus]]:
+        return self._local.submit(self._part, self._term)
+
+    def drop(self) -> None:
+        """Nothing was kept."""
 
 
 @define(eq=False)
@@ -18,10 +37,12 @@ class LocalHost(Service):
     """Joins the agent of this process to a leader for as long as it leads.
 
     :param agent: an agent that has read its journal.
+    :param foresee: raises what the agent would refuse jobs with, as far as that can be foreseen.
     """
 
     _agent: IAgent
     _leader: Leader
+    _foresee: Callable[[Sequence[Job], int], None] = _no_objection
     _subscription: ISubscription | None = field(init=False, default=None)
 
     def startService(self) -> None:
@@ -39,13 +60,22 @@ class LocalHost(Service):
             self._subscription.cancel()
             self._subscription = None
 
-    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
+    def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         """See ``IHostLink``."""
 
         def statuses(accepted: list[ActiveJob]) -> list[JobStatus]:
             return [job.status for job in accepted]
 
-        return self._agent.accept(jobs, term).addCallback(statuses)
+        return self._agent.accept(part.jobs, term).addCallback(statuses)
+
+    def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
+        """See ``IHostLink``."""
+
+        def look() -> IPrepared:
+            self._foresee(part.jobs, term)
+            return _Looked(self, part, term)
+
+        return maybeDeferred(look)
 
     def _happened(self, event_id: str, event: JobEvent) -> None:
         if event.job.ended:

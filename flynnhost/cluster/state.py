@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.logger import Logger
 
+from flynnhost.cluster.stored import Placed, StoredJobs
 from flynnhost.errors import JobConflict, UnknownHost
-from flynnhost.model import Host, Job, digest
-
-
-@frozen
-class Placed:
-    """A job and the host it belongs to.
-
-    :param digest: what ``digest(job)`` is.
-    """
-
-    host_id: str
-    job: Job
-    digest: str
+from flynnhost.interfaces import Part
+from flynnhost.model import Host
 
 
 @define(eq=False)
@@ -36,7 +26,9 @@ class Hold:
 
 @define(eq=False)
 class _HostJobs:
+    id: str
     attributes: Mapping[str, str]
+    down: bool = False
     jobs: dict[str, Placed] = field(factory=dict)
 
 
@@ -58,21 +50,38 @@ class ClusterState:
 
     def hosts(self) -> Sequence[Host]:
         """All hosts with their jobs."""
-        return [
-            Host(host_id, host.attributes, tuple(placed.job for placed in host.jobs.values()))
-            for host_id, host in self._hosts.items()
-        ]
+        return [_as_host(host) for host in self._hosts.values()]
+
+    def host(self, host_id: str) -> Host:
+        """One host with its jobs.
+
+        :raises UnknownHost: when there is no such host.
+        """
+        return _as_host(self._get(host_id))
+
+    def count(self) -> int:
+        """How many hosts there are."""
+        return len(self._hosts)
 
     def has_host(self, host_id: str) -> bool:
         """Whether the cluster has this host."""
         return host_id in self._hosts
 
-    def add_host(self, host: Host) -> None:
+    def has_job(self, host_id: str, job_id: str) -> bool:
+        """Whether a job is on this host."""
+        host = self._hosts.get(host_id)
+        return host is not None and job_id in host.jobs
+
+    def add_host(self, host_id: str, attributes: Mapping[str, str], jobs: Iterable[Placed]) -> None:
         """Add a host with the jobs it has, or take its report in place of an earlier one."""
-        self.remove_host(host.id)
-        self._hosts[host.id] = _HostJobs(host.attributes)
-        for job in host.jobs:
-            self._put(Placed(host.id, job, digest(job)))
+        self.remove_host(host_id)
+        self._hosts[host_id] = _HostJobs(host_id, attributes)
+        for placed in jobs:
+            self._put(placed)
+
+    def set_down(self, host_id: str) -> None:
+        """Say of a host that it is not connected; its jobs stay."""
+        self._get(host_id).down = True
 
     def remove_host(self, host_id: str) -> None:
         """Remove a host and its jobs, if it is there."""
@@ -82,11 +91,11 @@ class ClusterState:
                 self._take_out(placed)
             del self._hosts[host_id]
 
-    def report(self, host_id: str, job: Job) -> None:
+    def report(self, placed: Placed) -> None:
         """Keep a job that a host says it has, unless it is known there or about to be."""
-        held = any(hold.placed.host_id == host_id for hold in self._held.get(job.id, ()))
-        if not held and host_id in self._hosts:
-            self._put(Placed(host_id, job, digest(job)))
+        held = any(hold.placed.host_id == placed.host_id for hold in self._held.get(placed.job_id, ()))
+        if not held and placed.host_id in self._hosts:
+            self._put(placed)
 
     def remove_job(self, host_id: str, job_id: str) -> None:
         """Take a job out, if it is there."""
@@ -97,7 +106,7 @@ class ClusterState:
         if host is not None and job_id in host.jobs:
             self._take_out(host.jobs[job_id])
 
-    def begin(self, batch: Mapping[str, Sequence[Job]]) -> dict[str, list[Hold]]:
+    def begin(self, batch: Mapping[str, Part]) -> dict[str, list[Hold]]:
         """Check a whole batch, and hold its IDs until each was committed or abandoned.
 
         :return: for each host of the batch with jobs what is held for it; a job that is there
@@ -106,11 +115,10 @@ class ClusterState:
         :raises JobConflict: when an ID is taken by other content or on another host.
         """
         wanted: dict[str, Placed] = {}
-        for host_id, jobs in batch.items():
-            if host_id not in self._hosts:
-                raise UnknownHost(host_id)
-            for job in jobs:
-                placed = Placed(host_id, job, digest(job))
+        for host_id, part in batch.items():
+            known_as = self._get(host_id).id  # one string for all jobs of a host
+            for job, encoded in zip(part.jobs, part.encoded, strict=True):
+                placed = Placed(known_as, job.id, encoded)
                 for known in (wanted.get(job.id), self._known(placed)):
                     if known is not None:
                         _check_same(placed, known)
@@ -130,20 +138,26 @@ class ClusterState:
 
     def abandon(self, hold: Hold) -> None:
         """Let go of a job that was begun, and came to nothing."""
-        holds = self._held[hold.placed.job.id]
+        holds = self._held[hold.placed.job_id]
         del holds[hold]
         if not holds:
-            del self._held[hold.placed.job.id]
+            del self._held[hold.placed.job_id]
+
+    def _get(self, host_id: str) -> _HostJobs:
+        try:
+            return self._hosts[host_id]
+        except KeyError:
+            raise UnknownHost(host_id) from None
 
     def _known(self, asked: Placed) -> Placed | None:
         """The job that has this ID, first of all on the host that it is asked for."""
-        job_id = asked.job.id
+        job_id = asked.job_id
         for hold in self._held.get(job_id, ()):
             return hold.placed  # the others are the same
         return self._hosts[asked.host_id].jobs.get(job_id) or self._jobs.get(job_id)
 
     def _put(self, placed: Placed) -> None:
-        job_id = placed.job.id
+        job_id = placed.job_id
         self._hosts[placed.host_id].jobs[job_id] = placed
         first = self._jobs.setdefault(job_id, placed)
         if first.host_id == placed.host_id:
@@ -158,7 +172,7 @@ class ClusterState:
             )
 
     def _take_out(self, placed: Placed) -> None:
-        job_id = placed.job.id
+        job_id = placed.job_id
         del self._hosts[placed.host_id].jobs[job_id]
         others = self._twice.get(job_id, {})
         if self._jobs[job_id].host_id != placed.host_id:
@@ -171,8 +185,12 @@ class ClusterState:
             self._twice.pop(job_id, None)
 
 
+def _as_host(host: _HostJobs) -> Host:
+    return Host(host.id, host.attributes, StoredJobs(host.jobs), host.down)
+
+
 def _check_same(asked: Placed, known: Placed) -> None:
     if asked.host_id != known.host_id:
-        raise JobConflict(asked.job.id, f"is on host {known.host_id}, not to be put on {asked.host_id}")
-    if asked.digest != known.digest:
-        raise JobConflict(asked.job.id, f"is on host {known.host_id} already, with other content")
+        raise JobConflict(asked.job_id, f"is on host {known.host_id}, not to be put on {asked.host_id}")
+    if not asked.same_content(known):
+        raise JobConflict(asked.job_id, f"is on host {known.host_id} already, with other content")

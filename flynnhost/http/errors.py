@@ -43,6 +43,8 @@ _TABLE: dict[type[BaseException], _Answer] = {
     errors.UnknownJob: _NO_OBJECT,
     errors.UnknownHost: _NO_OBJECT,
     errors.JobConflict: _CONFLICT,
+    errors.HostNotReady: _CONFLICT,
+    errors.DuplicateHost: _CONFLICT,
     errors.JobNotRunning: _CONFLICT,
     errors.StaleTerm: _CONFLICT,
     errors.EngineRefused: _CONFLICT,

@@ -7,24 +7,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from attrs import define
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from flynnhost.cluster import leader as leader_module
-from flynnhost.cluster.leader import ACKNOWLEDGE_WITHIN, Leader
+from flynnhost.cluster import batches
+from flynnhost.cluster.batches import ACKNOWLEDGE_WITHIN, PREPARE_WITHIN
+from flynnhost.cluster.leader import Leader
+from flynnhost.cluster.membership import GRACE
+from flynnhost.cluster.stored import part_of
 from flynnhost.errors import (
+    DuplicateHost,
     EngineUnavailable,
+    HostNotReady,
     InvalidField,
     JobConflict,
     JournalFailed,
+    NoLeader,
     NotReady,
     StaleTerm,
     TookTooLong,
     UnknownHost,
 )
-from flynnhost.interfaces import ICluster
+from flynnhost.interfaces import ICluster, IPrepared, Part
 from flynnhost.model import Artifact, Host, HostEvent, HostEventKind, Job, JobStatus, Placement
 from tests.conftest import LoggedFailures
 
@@ -33,6 +40,22 @@ STARTING, RUNNING, DONE = JobStatus.STARTING, JobStatus.RUNNING, JobStatus.DONE
 
 def job(job_id: str, url: str = "busybox:latest") -> Job:
     return Job(id=job_id, artifact=Artifact(url=url))
+
+
+@define(eq=False)
+class Prepared:
+    """A part that a host has looked at."""
+
+    link: Link
+    part: Part
+    term: int
+    dropped: bool = False
+
+    def submit(self) -> Deferred[list[JobStatus]]:
+        return self.link.submit(self.part, self.term)
+
+    def drop(self) -> None:
+        self.dropped = True
 
 
 class Link:
@@ -44,11 +67,18 @@ class Link:
     def __init__(self) -> None:
         self.asked: list[tuple[list[str], int]] = []
         self.answers: list[Deferred[list[JobStatus]]] = []
+        self.looked: list[Prepared] = []
+        self.objection: Deferred[IPrepared] | None = None
 
-    def submit(self, jobs: Sequence[Job], term: int) -> Deferred[list[JobStatus]]:
-        self.asked.append(([job.id for job in jobs], term))
+    def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
+        self.asked.append(([job.id for job in part.jobs], term))
         self.answers.append(Deferred())
         return self.answers[-1]
+
+    def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
+        prepared = Prepared(self, part, term)
+        self.looked.append(prepared)
+        return self.objection if isinstance(self.objection, Deferred) else succeed(prepared)
 
     def accept(self, *statuses: JobStatus) -> None:
         """Take the oldest request."""
@@ -65,7 +95,15 @@ class Rig:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.leader = Leader(self.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+        self.leader = Leader(
+            self.clock,
+            lambda: datetime(2020, 1, 1, tzinfo=UTC),
+            7,
+            "h1",
+            "10.0.0.1:1113",
+            lambda: self.confirmed,
+        )
+        self.confirmed = True
         self.events: list[HostEvent] = []
         self.leader.events.subscribe(lambda _, event: self.events.append(event))
         self.links = {"h1": Link(), "h2": Link()}
@@ -75,11 +113,23 @@ class Rig:
 
     def submit(self, **batch: Sequence[Job]) -> list[Any]:
         """Submit a batch; what comes of it, when it does."""
+        return self.submitted(self.leader, **batch)
+
+    def submitted(self, leader: Leader, **batch: Sequence[Job]) -> list[Any]:
+        """The same, to another leader."""
         results: list[Any] = []
-        self.leader.submit(batch).addBoth(
+        leader.submit(batch).addBoth(
             lambda result: results.append(result.value if isinstance(result, Failure) else result)
         )
         return results
+
+    def new_leader(self, expected: Sequence[str] | None) -> Leader:
+        """The leader of the next term, which has to find out what there is."""
+        leader = Leader(
+            self.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 8, "h1", "10.0.0.1:1113", expected=expected
+        )
+        leader.startService()
+        return leader
 
     def jobs(self) -> dict[str, list[str]]:
         return {host.id: [job.id for job in host.jobs] for host in self.leader.hosts()}
@@ -87,7 +137,7 @@ class Rig:
     def nothing_is_left(self) -> None:
         """No batch is on its way any more."""
         assert self.leader._state._held == {}
-        assert dict(self.leader._unacknowledged) == {}
+        assert dict(self.leader._batches._unacknowledged) == {}
         assert self.clock.getDelayedCalls() == []
 
 
@@ -285,18 +335,231 @@ def test_later_leader(rig: Rig, h1: Link) -> None:
 
 
 def test_one_of_two_hosts_refuses(rig: Rig, h1: Link, h2: Link) -> None:
-    """What one host has taken stays its own, though the batch is answered with the other's refusal."""
+    """When a host refuses what could not be foreseen it is told what became of each job."""
     answer = rig.submit(h1=[job("a")], h2=[job("b")])
     h2.refuse(NotReady("not yet"))
     assert answer == []
     h1.accept()
-    assert isinstance(answer[0], NotReady)
+    assert isinstance(answer[0], TookTooLong)
+    assert "not yet" in str(answer[0])
+    assert list(answer[0].outcomes) == [("a", "accepted"), ("b", "refused")]
     assert rig.jobs() == {"h1": ["a"], "h2": []}
     again = rig.submit(h1=[job("a")], h2=[job("b")])
     h1.accept(RUNNING)
     h2.accept()
     assert len(again[0]) == 2
     rig.nothing_is_left()
+
+
+# --- looking before anything is done ------------------------------------------
+
+
+def test_one_of_two_hosts_objects(rig: Rig, h1: Link, h2: Link) -> None:
+    """When one of several hosts says that it could not take its part, nothing is done anywhere."""
+    h2.objection = fail(InvalidField("[1].resurrect", "can't be honoured"))
+    answer = rig.submit(h1=[job("a")], h2=[job("b"), job("c")])
+    assert str(answer[0]) == "h2[1].resurrect can't be honoured"
+    assert (h1.asked, h2.asked) == ([], [])
+    assert [prepared.dropped for prepared in h1.looked] == [True]
+    rig.nothing_is_left()
+
+
+def test_one_host_is_not_asked_beforehand(rig: Rig, h1: Link) -> None:
+    """What concerns one host only takes one question."""
+    rig.submit(h1=[job("a")], h2=[])
+    assert (len(h1.looked), len(h1.asked)) == (0, 1)
+    h1.accept()
+
+
+def test_ids_are_taken_while_hosts_look(rig: Rig, h2: Link) -> None:
+    """From the first look on no other batch gets the IDs."""
+    h2.objection = Deferred()
+    answer = rig.submit(h1=[job("a")], h2=[job("b")])
+    assert isinstance(rig.submit(h1=[job("b")])[0], JobConflict)
+    h2.objection.callback(Prepared(h2, part_of([job("b")]), 7))
+    rig.links["h1"].accept()
+    h2.accept()
+    assert len(answer[0]) == 2
+    rig.nothing_is_left()
+
+
+def test_host_does_not_look(rig: Rig, h1: Link, h2: Link) -> None:
+    """When a host does not say whether it could take its part, nothing is done, and late it is told so."""
+    h2.objection = Deferred()
+    answer = rig.submit(h1=[job("a")], h2=[job("b")])
+    rig.clock.advance(PREPARE_WITHIN)
+    assert isinstance(answer[0], HostNotReady)
+    assert (answer[0].host_id, answer[0].job_id) == ("h2", "b")
+    late = Prepared(h2, part_of([job("b")]), 7)
+    h2.objection.callback(late)
+    assert late.dropped
+    assert (h1.asked, h2.asked) == ([], [])
+    rig.nothing_is_left()
+
+
+def test_host_is_lost_while_it_looks(rig: Rig, h1: Link, h2: Link, logged_failures: LoggedFailures) -> None:
+    """The same when it is lost."""
+    for error in (TookTooLong("lost"), ZeroDivisionError()):
+        h2.objection = fail(error)
+        assert isinstance(rig.submit(h1=[job("a")], h2=[job("b")])[0], HostNotReady)
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert h1.asked == []
+    rig.nothing_is_left()
+
+
+def test_deposed_while_hosts_look(rig: Rig, h1: Link, h2: Link) -> None:
+    """A leader that is not certain any more does not go on from the look to the act."""
+    h2.objection = Deferred()
+    answer = rig.submit(h1=[job("a")], h2=[job("b")])
+    rig.confirmed = False
+    h2.objection.callback(Prepared(h2, part_of([job("b")]), 7))
+    assert isinstance(answer[0], NoLeader)
+    assert (h1.asked, h2.asked) == ([], [])
+    rig.nothing_is_left()
+
+
+def test_large_batches_let_others_have_a_turn(rig: Rig, h1: Link) -> None:
+    """A batch of many jobs is encoded in steps."""
+    rig.submit(h1=[job(f"j{number}") for number in range(1200)])
+    assert h1.asked == []
+    rig.clock.pump([0, 0, 0])
+    assert len(h1.asked[0][0]) == 1200
+    h1.accept()
+
+
+# --- hosts that are lost ------------------------------------------------------
+
+
+def test_down(rig: Rig, h1: Link) -> None:
+    """A host that is lost stays with its jobs, and takes none, until it is back."""
+    rig.leader.add_host(Host("h1", {}, (job("a"),)), h1)
+    rig.leader._membership.lost("h1", h1)
+    assert rig.leader.host("h1") == Host("h1", {}, (job("a"),), down=True)
+    (error,) = rig.submit(h2=[job("b")], h1=[job("c")])
+    assert isinstance(error, HostNotReady)
+    assert str(error) == "host h1 can't take job c: it is not connected"
+    assert (h1.asked, rig.links["h2"].asked) == ([], [])
+    assert isinstance(rig.submit(h2=[job("a")])[0], JobConflict)
+    rig.leader.add_host(Host("h1"), h1)
+    assert [event.kind.value for event in rig.events[2:]] == ["down", "up"]
+    assert not rig.leader.host("h1").down
+    rig.nothing_is_left()
+
+
+def test_away_for_too_long(rig: Rig, h1: Link, h2: Link) -> None:
+    """A host that does not come back is removed when its own grace is over."""
+    rig.leader._membership.lost("h1", h1)
+    rig.clock.advance(GRACE / 2)
+    rig.leader._membership.lost("h2", h2)
+    rig.leader._membership.lost("h2", h2)
+    rig.clock.advance(GRACE / 2)
+    assert [host.id for host in rig.leader.hosts()] == ["h2"]
+    rig.clock.advance(GRACE / 2)
+    assert [(event.kind.value, event.host_id) for event in rig.events[2:]] == [
+        ("down", "h1"),
+        ("down", "h2"),
+        ("remove", "h1"),
+        ("remove", "h2"),
+    ]
+    rig.nothing_is_left()
+
+
+def test_an_old_link_is_lost(rig: Rig, h1: Link) -> None:
+    """The end of a link that was replaced changes nothing."""
+    rig.leader.add_host(Host("h1"), Link())
+    rig.leader._membership.lost("h1", h1)
+    rig.leader._membership.leave("h1", h1)
+    assert not rig.leader.host("h1").down
+
+
+# --- a new leader -------------------------------------------------------------
+
+
+def test_recovering(rig: Rig) -> None:
+    """Until all hosts that are expected have reported nothing is placed, and the list is not complete."""
+    for expected in (None, ["h1", "h2"]):
+        new = rig.new_leader(expected)
+        assert not new.complete()
+        if expected is None:
+            assert isinstance(rig.submitted(new, h1=[job("a")])[0], NotReady)
+            new.expect(["h1", "h2"])
+        link = Link()
+        new.add_host(Host("h1"), link)
+        assert not new.complete()
+        (error,) = rig.submitted(new, h1=[job("a")])
+        assert isinstance(error, NotReady)
+        assert "h2" in str(error)
+        new.add_host(Host("h2"), Link())
+        assert new.complete()
+        rig.submitted(new, h1=[job("a")])
+        link.accept()
+        new.expect(["h3"])
+        assert new.complete()
+        rig.nothing_is_left()
+
+
+def test_recovered_by_losing_hosts(rig: Rig) -> None:
+    """A host that is not registered any more is waited for no longer."""
+    new = rig.new_leader(["h1", "h2"])
+    new.add_host(Host("h1"), Link())
+    new.expect(["h1"])
+    assert new.complete()
+
+
+def test_recovery_ends(rig: Rig) -> None:
+    """After the grace a new leader goes on with the hosts that it has."""
+    new = rig.new_leader(None)
+    new.add_host(Host("h1"), Link())
+    rig.clock.advance(GRACE)
+    assert new.complete()
+    assert isinstance(rig.submitted(new, h2=[job("a")])[0], UnknownHost)
+    rig.nothing_is_left()
+
+
+def test_not_certain(rig: Rig, h1: Link) -> None:
+    """A leader that is not certain that it leads does nothing, and vouches for nothing."""
+    waiting = rig.submit(h1=[job("b")])
+    rig.confirmed = False
+    assert isinstance(rig.submit(h1=[job("a")])[0], NoLeader)
+    assert len(h1.asked) == 1
+    assert not rig.leader.complete()
+    h1.accept()
+    assert isinstance(waiting[0], TookTooLong)
+    assert list(waiting[0].outcomes) == [("b", "unknown")]
+    with pytest.raises(NoLeader):
+        rig.leader.register(Host("f1"), lambda _: None)
+
+
+# --- foreign hosts ------------------------------------------------------------
+
+
+def test_foreign_host(rig: Rig) -> None:
+    """A host that can't acknowledge has its jobs as soon as they are written to it, and each once."""
+    written: list[str] = []
+    gone = rig.leader.register(
+        Host("f1", {"a": "b"}, (job("x"),)), lambda jobs: written.extend(job.id for job in jobs)
+    )
+    for _ in range(2):
+        assert len(rig.submit(f1=[job("a"), job("a"), job("x")])[0]) == 3
+    assert written == ["a"]
+    assert len(rig.leader.host("f1").jobs) == 2
+    rig.leader.remove_job("f1", "x")
+    rig.leader.remove_job("f1", "x")
+    assert len(rig.leader.host("f1").jobs) == 1
+    with pytest.raises(DuplicateHost):
+        rig.leader.register(Host("f1"), lambda _: None)
+    gone()
+    gone()
+    with pytest.raises(UnknownHost):
+        rig.leader.host("f1")
+    assert [event.kind.value for event in rig.events[2:]] == ["add", "remove"]
+
+
+@pytest.mark.parametrize("host_id", ["", "a-b", "a\0"])
+def test_no_host_id(rig: Rig, host_id: str) -> None:
+    """What is no host's ID can't be registered."""
+    with pytest.raises(InvalidField):
+        rig.leader.register(Host(host_id), lambda _: None)
 
 
 # --- hosts that don't answer --------------------------------------------------
@@ -335,7 +598,7 @@ def test_one_late_host_and_one_that_refuses(rig: Rig, h1: Link, h2: Link) -> Non
     answer = rig.submit(h1=[job("a")], h2=[job("b")])
     h2.refuse(NotReady("not yet"))
     rig.clock.advance(ACKNOWLEDGE_WITHIN)
-    assert isinstance(answer[0], NotReady)
+    assert list(answer[0].outcomes) == [("a", "unknown"), ("b", "refused")]
     h1.accept()
     assert rig.jobs()["h1"] == ["a"]
     rig.nothing_is_left()
@@ -396,7 +659,7 @@ def test_host_removed_on_the_way(rig: Rig, h1: Link) -> None:
 
 def test_too_much_on_the_way(rig: Rig, h1: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that has too much to acknowledge gets no more until it did; others do."""
-    monkeypatch.setattr(leader_module, "MAX_UNACKNOWLEDGED", 3)
+    monkeypatch.setattr(batches, "MAX_UNACKNOWLEDGED", 3)
     rig.submit(h1=[job("a"), job("b")])
     rig.submit(h1=[job("c"), job("d")])
     rig.clock.advance(ACKNOWLEDGE_WITHIN)

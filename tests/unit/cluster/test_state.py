@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flynnhost.cluster.state import ClusterState, Hold
+from flynnhost.cluster.stored import Placed, part_of
 from flynnhost.errors import JobConflict, UnknownHost
 from flynnhost.model import Artifact, Host, Job
 
@@ -22,8 +23,20 @@ def jobs_by_host(state: ClusterState) -> dict[str, list[str]]:
     return {host.id: [job.id for job in host.jobs] for host in state.hosts()}
 
 
+def add_host(state: ClusterState, host: Host) -> None:
+    state.add_host(host.id, host.attributes, [Placed.of(host.id, job) for job in host.jobs])
+
+
+def report(state: ClusterState, host_id: str, job: Job) -> None:
+    state.report(Placed.of(host_id, job))
+
+
+def begin_all(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> dict[str, list[Hold]]:
+    return state.begin({host_id: part_of(jobs) for host_id, jobs in batch.items()})
+
+
 def begin(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> list[Hold]:
-    return [hold for holds in state.begin(batch).values() for hold in holds]
+    return [hold for holds in begin_all(state, batch).values() for hold in holds]
 
 
 def commit(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> None:
@@ -35,8 +48,8 @@ def commit(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> None:
 def state() -> ClusterState:
     """Two hosts, of which one has two jobs."""
     state = ClusterState()
-    state.add_host(Host("h1", {"zone": "a"}, (job("a"), job("b"))))
-    state.add_host(Host("h2"))
+    add_host(state, Host("h1", {"zone": "a"}, (job("a"), job("b"))))
+    add_host(state, Host("h2"))
     return state
 
 
@@ -44,7 +57,7 @@ def refused(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> str:
     """Why a batch is refused, which must leave everything as it was."""
     before = state.hosts()
     with pytest.raises((JobConflict, UnknownHost)) as caught:
-        state.begin(batch)
+        begin_all(state, batch)
     assert state.hosts() == before
     assert state._held == {}
     return str(caught.value)
@@ -62,7 +75,7 @@ def test_hosts(state: ClusterState) -> None:
 
 def test_host_replaced(state: ClusterState) -> None:
     """A host's new report takes the place of the old one, in all."""
-    state.add_host(Host("h1", {"zone": "b"}, (job("b", "other"), job("c"))))
+    add_host(state, Host("h1", {"zone": "b"}, (job("b", "other"), job("c"))))
     assert state.hosts()[-1] == Host("h1", {"zone": "b"}, (job("b", "other"), job("c")))
     commit(state, {"h2": [job("a", "anything")]})
     assert "on host h1" in refused(state, {"h2": [job("c")]})
@@ -82,9 +95,9 @@ def test_host_removed(state: ClusterState) -> None:
 
 def test_reported(state: ClusterState) -> None:
     """A job that a host says it has is kept, once, and its ID is taken."""
-    state.report("h2", job("c"))
-    state.report("h2", job("c"))
-    state.report("nowhere", job("d"))
+    report(state, "h2", job("c"))
+    report(state, "h2", job("c"))
+    report(state, "nowhere", job("d"))
     assert jobs_by_host(state) == {"h1": ["a", "b"], "h2": ["c"]}
     assert "is on host h2" in refused(state, {"h1": [job("c")]})
 
@@ -102,7 +115,7 @@ def test_removed_job(state: ClusterState) -> None:
 
 def test_job_on_two_hosts(state: ClusterState) -> None:
     """A job that was put on two hosts directly is on both, until each of them loses it."""
-    state.report("h2", job("a", "other"))
+    report(state, "h2", job("a", "other"))
     assert jobs_by_host(state) == {"h1": ["a", "b"], "h2": ["a"]}
     commit(state, {"h2": [job("a", "other")]})
     commit(state, {"h1": [job("a")]})
@@ -120,7 +133,7 @@ def test_hosts_that_share_a_job_leave(first: str, second: str) -> None:
     """In whatever order hosts with the same job leave, nothing of it remains in the end."""
     state = ClusterState()
     for host_id in ("h1", "h2", "h3"):
-        state.add_host(Host(host_id, {}, (job("a"),)))
+        add_host(state, Host(host_id, {}, (job("a"),)))
     for host_id in (first, second, "h1", "h2", "h3"):
         state.remove_host(host_id)
     assert (state._jobs, state._twice, state._hosts) == ({}, {}, {})
@@ -140,9 +153,9 @@ def test_held(state: ClusterState) -> None:
     (hold,) = begin(state, {"h2": [job("c")]})
     assert jobs_by_host(state)["h2"] == []
     with pytest.raises(JobConflict, match="other content"):
-        state.begin({"h2": [job("c", "other")]})
+        begin_all(state, {"h2": [job("c", "other")]})
     with pytest.raises(JobConflict, match="is on host h2, not to be put on h1"):
-        state.begin({"h1": [job("c")]})
+        begin_all(state, {"h1": [job("c")]})
     state.abandon(hold)
     commit(state, {"h1": [job("c", "other")]})
     assert state._held == {}
@@ -173,8 +186,8 @@ def test_refused(state: ClusterState, batch: Mapping[str, Sequence[Job]], reason
 
 def test_empty(state: ClusterState) -> None:
     """A batch of nothing is no trouble."""
-    assert state.begin({}) == {}
-    assert state.begin({"h1": []}) == {}
+    assert begin_all(state, {}) == {}
+    assert begin_all(state, {"h1": []}) == {}
 
 
 def test_two_batches_of_the_same_job(state: ClusterState) -> None:
@@ -182,7 +195,7 @@ def test_two_batches_of_the_same_job(state: ClusterState) -> None:
     (first,), (second,) = begin(state, {"h2": [job("c")]}), begin(state, {"h2": [job("c")]})
     state.abandon(first)
     with pytest.raises(JobConflict):
-        state.begin({"h1": [job("c")]})
+        begin_all(state, {"h1": [job("c")]})
     state.commit(second)
     assert jobs_by_host(state)["h2"] == ["c"]
     third, fourth = begin(state, {"h2": [job("c")]}), begin(state, {"h2": [job("c")]})
@@ -215,17 +228,17 @@ def test_another_host_loses_it_while_held(state: ClusterState) -> None:
 def test_reported_while_held(state: ClusterState) -> None:
     """A host that tells of a job before it acknowledges it does not make it count twice."""
     hold = begin(state, {"h2": [job("c")]})[0]
-    state.report("h2", job("c"))
+    report(state, "h2", job("c"))
     assert jobs_by_host(state)["h2"] == []
     state.commit(hold)
-    state.report("h2", job("c"))
+    report(state, "h2", job("c"))
     assert jobs_by_host(state)["h2"] == ["c"]
 
 
 def test_reported_elsewhere_while_held(state: ClusterState) -> None:
     """A job that was put on another host directly, while it is on its way, is on both."""
     hold = begin(state, {"h2": [job("c")]})[0]
-    state.report("h1", job("c"))
+    report(state, "h1", job("c"))
     state.commit(hold)
     assert jobs_by_host(state) == {"h1": ["a", "b", "c"], "h2": ["c"]}
 
@@ -235,7 +248,7 @@ def test_host_removed_while_held(state: ClusterState) -> None:
     gone, back = begin(state, {"h2": [job("c")]})[0], begin(state, {"h2": [job("d")]})[0]
     state.remove_host("h2")
     state.commit(gone)
-    state.add_host(Host("h2", {}, (job("e"),)))
+    add_host(state, Host("h2", {}, (job("e"),)))
     state.commit(back)
     assert jobs_by_host(state)["h2"] == ["e", "d"]
     assert state._held == {}
@@ -244,7 +257,7 @@ def test_host_removed_while_held(state: ClusterState) -> None:
 def test_host_replaced_while_held(state: ClusterState) -> None:
     """A job that is in the new report of its host already is there once after the commit."""
     hold = begin(state, {"h2": [job("c")]})[0]
-    state.add_host(Host("h2", {}, (job("c"),)))
+    add_host(state, Host("h2", {}, (job("c"),)))
     state.commit(hold)
     assert jobs_by_host(state)["h2"] == ["c"]
     assert state._twice == {}
@@ -291,7 +304,7 @@ def cluster_of(hosts: int, jobs: int) -> ClusterState:
     """A cluster that can't be gone through, of so many hosts with so many jobs each."""
     state = ClusterState()
     for number in range(hosts):
-        state.add_host(Host(f"n{number}", {}, tuple(job(f"j{number}x{n}") for n in range(jobs))))
+        add_host(state, Host(f"n{number}", {}, tuple(job(f"j{number}x{n}") for n in range(jobs))))
     state._hosts = CountingDict(state._hosts)
     state._jobs = CountingDict(state._jobs)
     for host in dict.values(state._hosts):
@@ -306,10 +319,10 @@ def a_day(state: ClusterState) -> None:
     for hold in holds[1:]:
         state.commit(hold)
     state.abandon(holds[0])
-    state.report("n1", job("direct"))
+    report(state, "n1", job("direct"))
     state.remove_job("n1", "new1-2")
     with pytest.raises(JobConflict):
-        state.begin({"n2": [job("new1-1")]})
+        begin_all(state, {"n2": [job("new1-1")]})
 
 
 def test_cost() -> None:

@@ -1,0 +1,203 @@
+"""Which hosts are in the cluster, and which of them can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from flynnhost.cluster.state import ClusterState
+from flynnhost.cluster.stored import Placed
+from flynnhost.errors import HostNotReady, UnknownHost
+from flynnhost.interfaces import IHostLink
+from flynnhost.model import HostEvent, HostEventKind
+
+GRACE = 60.0
+"""Seconds for which a host that is lost, or has not reported yet, is waited for."""
+
+
+@define(eq=False)
+class _Member:
+    """A host that has reported.
+
+    :ivar instance: what tells it from another host that was given the same ID; empty for one
+        that is told by its link only.
+    """
+
+    link: IHostLink
+    instance: str
+    down_since: float | None = None
+
+
+@define(eq=False)
+class Membership:
+    """The hosts of one leader, up and down.
+
+    A host that is lost stays, with its jobs, until it is back or the grace has passed. A new
+    leader is recovering until all hosts it expects have reported or the grace has passed.
+
+    :param publish: told of each change.
+    :param expected: the hosts that are to report; None if that is not known yet.
+    """
+
+    log = Logger()
+
+    _clock: IReactorTime
+    _state: ClusterState
+    _publish: Callable[[HostEvent], None]
+    _grace: float
+    _expected: Collection[str] | None = ()
+    _members: dict[str, _Member] = field(init=False, factory=dict)
+    # In the order in which their grace ends.
+    _down: dict[str, None] = field(init=False, factory=dict)
+    _missing: set[str] | None = field(init=False)
+    _recover_until: float = field(init=False, default=0.0)
+    _timer: IDelayedCall | None = field(init=False, default=None)
+    _stopped: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._missing = None if self._expected is None else set(self._expected)
+
+    def start(self) -> None:
+        """Begin to wait for the hosts that are expected."""
+        self._recover_until = self._clock.seconds() + self._grace
+        self._set_timer()
+
+    def stop(self) -> None:
+        """Remove nothing any more."""
+        self._stopped = True
+        self._set_timer()
+
+    # --- recovering -----------------------------------------------------------
+
+    @property
+    def recovering(self) -> str:
+        """Why this may not be the whole cluster yet; empty when it is."""
+        if self._missing is None:
+            return "it is not known yet which hosts there are"
+        if self._missing:
+            some = ", ".join(sorted(self._missing)[:3]) + (", ..." if len(self._missing) > 3 else "")
+            return f"{len(self._missing)} hosts have not reported yet: {some}"
+        return ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every host that is expected has reported."""
+        return self._missing is not None and not self._missing and bool(self._members)
+
+    def expect(self, host_ids: Iterable[str]) -> None:
+        """Say which hosts are to report; means nothing any more when the recovery is over."""
+        if self._recovering_still():
+            self._missing = {host_id for host_id in host_ids if host_id not in self._members}
+            self._reported()
+
+    def _recovering_still(self) -> bool:
+        return self._missing is None or bool(self._missing)
+
+    def _reported(self) -> None:
+        if self._missing is not None and not self._missing:
+            self.log.info("All hosts have reported")
+            self._set_timer()
+
+    # --- hosts ----------------------------------------------------------------
+
+    def __contains__(self, host_id: str) -> bool:
+        return host_id in self._members
+
+    def instance(self, host_id: str) -> str | None:
+        """Which host has this ID, up or down; None if there is none."""
+        member = self._members.get(host_id)
+        return None if member is None else member.instance
+
+    def link(self, host_id: str, job_id: str) -> IHostLink:
+        """The way to a host.
+
+        :param job_id: a job that is meant for it.
+        :raises UnknownHost: when there is no such host.
+        :raises HostNotReady: when it is down.
+        """
+        member = self._members.get(host_id)
+        if member is None:
+            raise UnknownHost(host_id)
+        if member.down_since is not None:
+            raise HostNotReady(host_id, job_id, "is not connected")
+        return member.link
+
+    def join(
+        self,
+        host_id: str,
+        attributes: Mapping[str, str],
+        jobs: Iterable[Placed],
+        link: IHostLink,
+        instance: str = "",
+    ) -> None:
+        """Take in a host with the jobs it has, in place of what was known of it."""
+        known = self._members.get(host_id)
+        self._state.add_host(host_id, attributes, jobs)
+        self._members[host_id] = _Member(link, instance)
+        if known is None:
+            self._tell(HostEventKind.ADD, host_id)
+        elif known.down_since is not None:
+            self._down.pop(host_id, None)
+            self._set_timer()
+            self._tell(HostEventKind.UP, host_id)
+        if self._missing:
+            self._missing.discard(host_id)
+            self._reported()
+
+    def lost(self, host_id: str, link: IHostLink) -> None:
+        """A host can't be reached, if this is the way to it still."""
+        member = self._members.get(host_id)
+        if member is None or member.link is not link or member.down_since is not None:
+            return
+        member.down_since = self._clock.seconds()
+        self._down[host_id] = None
+        self._state.set_down(host_id)
+        self._set_timer()
+        self._tell(HostEventKind.DOWN, host_id)
+
+    def remove(self, host_id: str) -> None:
+        """Take a host out with its jobs, if it is there."""
+        if self._members.pop(host_id, None) is not None:
+            self._down.pop(host_id, None)
+            self._set_timer()
+            self._state.remove_host(host_id)
+            self._tell(HostEventKind.REMOVE, host_id)
+
+    def leave(self, host_id: str, link: IHostLink) -> None:
+        """The same, if this is the way to it still."""
+        member = self._members.get(host_id)
+        if member is not None and member.link is link:
+            self.remove(host_id)
+
+    def _tell(self, kind: HostEventKind, host_id: str) -> None:
+        self._publish(HostEvent(kind, host_id))
+
+    # --- the ends of graces ---------------------------------------------------
+
+    def _set_timer(self) -> None:
+        """One timer, for whatever is due first."""
+        due = [self._recover_until] if self._recovering_still() else []
+        for host_id in self._down:
+            due.append((self._members[host_id].down_since or 0.0) + self._grace)
+            break
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due and not self._stopped:
+            self._timer = self._clock.callLater(max(0.0, min(due) - self._clock.seconds()), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        if self._recovering_still() and self._recover_until <= now:
+            self.log.warn("Going on without hosts that may be there: {reason}", reason=self.recovering)
+            self._missing = set()
+        for host_id in list(self._down):
+            if (self._members[host_id].down_since or 0.0) + self._grace > now:
+                break
+            self.log.warn("Host {host_id} has been away for too long", host_id=host_id)
+            self.remove(host_id)
+        self._set_timer()
