@@ -58,6 +58,7 @@ class _OneConnection:
             self._transport.abortConnection()
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        cast(Any, factory).noisy = False  # or it logs that it starts and stops, each time
         protocol = await self._endpoint.connect(factory)
         self._transport = cast(Protocol, protocol).transport
         if ITCPTransport.providedBy(self._transport):

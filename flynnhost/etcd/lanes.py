@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, succeed
@@ -99,6 +99,7 @@ class _Remembering:
             self.protocol = protocol
             return protocol
 
+        cast(Any, factory).noisy = False  # or it logs that it starts and stops, each time
         return self._endpoint.connect(factory).addCallback(connected)
 
 
