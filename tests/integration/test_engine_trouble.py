@@ -137,6 +137,7 @@ def test_an_engine_that_hangs(make_host: StartHost, engine: Dockerd, tmp_path: P
         host.begin()
         host.wait_listening()
         assert not_ready(host)
+        wait_until(lambda: host.api.get("/host/jobs", within=2).status == 200, "the reading of the journal")
         _answers_soon(host)
         assert {job["id"] for job in (stays, ends, *later)} <= set(host.api.jobs())
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 import docker
@@ -33,7 +34,11 @@ class HostContainers:
         try:
             label = f"{LABEL_HOST}={self.host_id}"
             listed = client.containers(all=True, filters={"label": label})
-            return [client.inspect_container(each["Id"]) for each in listed]
+            inspected = []
+            for each in listed:
+                with suppress(docker.errors.NotFound):  # the host has removed it since
+                    inspected.append(client.inspect_container(each["Id"]))
+            return inspected
         finally:
             client.close()
 
