@@ -215,13 +215,17 @@ class LeaderSession(Service):
 
     async def _accept(self, talk: LeaderTalk, request: Request) -> None:
         """Take jobs, and say so, however long it takes: the leader commits late answers too."""
+        term = request.term
         try:
             while True:
                 try:
-                    accepted = await self._agent.accept(request.jobs, request.term)
+                    accepted = await self._agent.accept(request.jobs, term)
                 except TookTooLong as e:
                     self.log.warn("Still taking jobs of the leader: {reason}", reason=str(e))
                     await deferLater(self._clock, 1)
+                    # Whoever leads by now was told that they are on the way, and must not hear
+                    # that they were refused while they are still being written.
+                    term = max(term, self._highest_term())
                 else:
                     break
         except FlynnHostError as e:

@@ -208,6 +208,17 @@ def test_slow_disk(rig: Rig) -> None:
     assert end.said[-1] == messages.Accepted(1, [0])
 
 
+def test_slow_disk_and_another_leader(rig: Rig) -> None:
+    """What is still being written when another leads is not refused for its term: the other knows of it."""
+    rig.joined()
+    rig.agent.hold = fail(TookTooLong("30 s"))
+    rig.submit(1, job("a"))
+    rig.highest = 8
+    rig.agent.hold = None
+    rig.pass_time(1.2)
+    assert rig.agent.job("a").term == 8
+
+
 def test_checks(rig: Rig) -> None:
     """Jobs that are to be looked at only are taken when that is said, and forgotten when that is."""
     end = rig.joined()
