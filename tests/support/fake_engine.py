@@ -124,6 +124,8 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body.encode())
                 return
             self.close_connection = True
+            # Said beforehand, or the client asks again on a connection that is about to be closed.
+            self.send_header("Connection", "close")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             for piece in answer.pieces:
