@@ -126,7 +126,7 @@ class LeaderSession(Service):
     async def _keep(self, leader: ILeader) -> None:
         await deferLater(self._clock, self._spread * self._chance())
         backoff = self._backoff()
-        while True:
+        while self._leader is leader and self.running:
             try:
                 end = await self._session(leader)
             except NotReady as e:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost.errors import NoLeader
-from flynnhost.interfaces import HostFeed, ICluster
+from flynnhost.interfaces import HostFeed, ICluster, IClusterHosts, ISessionTransport, ISessionUser
 from flynnhost.model import Host, Job, Placement
 
 
@@ -144,7 +144,7 @@ def _machine() -> Callable[[_Core], _Inputs]:
 _build_machine = _machine()
 
 
-@implementer(ICluster)
+@implementer(ICluster, IClusterHosts)
 @define(eq=False)
 class LeaderRole(Service):
     """Leads when this host is elected, and is the cluster to those who ask this host.
@@ -207,6 +207,28 @@ class LeaderRole(Service):
         if self._core.cluster is None:
             return fail(NoLeader())
         return self._core.cluster.submit(batch)
+
+    # --- IClusterHosts -------------------------------------------------------
+
+    def host(self, host_id: str) -> Host:
+        """See ``IClusterHosts``."""
+        return self._hosts().host(host_id)
+
+    def remove_job(self, host_id: str, job_id: str) -> None:
+        """See ``IClusterHosts``."""
+        self._hosts().remove_job(host_id, job_id)
+
+    def open_session(self, transport: ISessionTransport) -> ISessionUser:
+        """See ``IClusterHosts``."""
+        return self._hosts().open_session(transport)
+
+    def register(self, host: Host, jobs: Callable[[Sequence[Job]], None]) -> Callable[[], None]:
+        """See ``IClusterHosts``."""
+        return self._hosts().register(host, jobs)
+
+    def _hosts(self) -> IClusterHosts:
+        hosts: IClusterHosts = IClusterHosts(self._cluster())
+        return hosts
 
     def _cluster(self) -> ICluster:
         if self._core.cluster is None:

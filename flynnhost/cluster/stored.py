@@ -83,9 +83,9 @@ class StoredJobs(Sequence[Job]):
             self._found = tuple(self._by_id.values())
         return self._found
 
-    def ids(self) -> list[str]:
-        """The IDs of the jobs."""
-        return [placed.job_id for placed in self._placed()]
+    def ids(self, start: int, end: int) -> list[str]:
+        """The IDs of some of the jobs."""
+        return [placed.job_id for placed in self._placed()[start:end]]
 
     def __len__(self) -> int:
         return len(self._placed())

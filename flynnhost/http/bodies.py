@@ -43,6 +43,14 @@ async def json_list(request: Request, clock: IReactorTime, items: Iterable[Itera
     return await _send(request, clock, _enclosed(b"[", items, b"]"))
 
 
+async def json_value(request: Request, clock: IReactorTime, pieces: Iterator[bytes]) -> bytes | None:
+    """Answer with one value.
+
+    :param pieces: of its JSON.
+    """
+    return await _send(request, clock, pieces)
+
+
 async def json_map(
     request: Request, clock: IReactorTime, items: Iterable[tuple[bytes, Iterable[bytes]]]
 ) -> bytes | None:

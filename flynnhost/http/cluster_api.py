@@ -9,7 +9,8 @@ from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
 from flynnhost.background import shielded
-from flynnhost.http.bodies import json_body, json_list, json_map
+from flynnhost.errors import NoLeader
+from flynnhost.http.bodies import empty_body, json_body, json_list, json_map, json_value
 from flynnhost.http.connection import read_body
 from flynnhost.http.decode import decode_batch_stepwise
 from flynnhost.http.encode import (
@@ -20,11 +21,13 @@ from flynnhost.http.encode import (
     present_host,
 )
 from flynnhost.http.errors import json_errors
+from flynnhost.http.host_registration import decode_host, register_host
 from flynnhost.http.media import EVENTS, JSON, check_json_body, negotiate, prefers_minimal
 from flynnhost.http.open_streams import OpenStreams
+from flynnhost.http.query import Query
 from flynnhost.http.routes import exact_routes
 from flynnhost.http.sse import EventSource, Wanted
-from flynnhost.interfaces import ICluster
+from flynnhost.interfaces import ICluster, IClusterHosts
 from flynnhost.model import HostEvent, Job
 
 
@@ -46,11 +49,35 @@ class ClusterAPI:
 
     @app.route("/hosts", methods=["GET"])
     async def hosts(self, request: Request) -> bytes | None:
-        """All hosts with their jobs."""
+        """All hosts with their jobs, or with only the IDs of those, or without."""
         negotiate(request, JSON)
+        jobs = _jobs_wanted(request)
         hosts = list(self._cluster.hosts())
         self._say_whether_complete(request)
-        return await json_list(request, self._clock, map(host_pieces, hosts))
+        return await json_list(request, self._clock, (host_pieces(host, jobs) for host in hosts))
+
+    @app.route("/hosts/<host_id>", methods=["GET"])
+    async def host(self, request: Request, host_id: str) -> bytes | None:
+        """One host, with the same choice."""
+        negotiate(request, JSON)
+        jobs = _jobs_wanted(request)
+        host = self._hosts().host(host_id)
+        self._say_whether_complete(request)
+        return await json_value(request, self._clock, host_pieces(host, jobs))
+
+    @app.route("/hosts/", methods=["PUT"], defaults={"host_id": ""})
+    @app.route("/hosts/<host_id>", methods=["PUT"])
+    async def register(self, request: Request, host_id: str) -> None:
+        """Register a host that speaks only Flynn's own way; the answer is a stream of its jobs."""
+        check_json_body(request)
+        host = decode_host(read_body(request), host_id)
+        await register_host(request, self._clock, self._hosts(), self._streams, host)
+
+    @app.route("/hosts/<host_id>/jobs/<job_id>", methods=["DELETE"])
+    def remove_job(self, request: Request, host_id: str, job_id: str) -> bytes:
+        """Take a job out of the list; it is not stopped."""
+        self._hosts().remove_job(host_id, job_id)
+        return empty_body(request)
 
     @app.route("/jobs", methods=["POST"])
     async def add_jobs(self, request: Request) -> bytes | None:
@@ -95,5 +122,15 @@ class ClusterAPI:
         self._say_whether_complete(request)
         return json_body(request, leader)
 
+    def _hosts(self) -> IClusterHosts:
+        hosts: IClusterHosts | None = IClusterHosts(self._cluster, None)
+        if hosts is None:
+            raise NoLeader
+        return hosts
+
     def _say_whether_complete(self, request: Request) -> None:
         request.setHeader(b"X-Cluster-Complete", b"true" if self._cluster.complete() else b"false")
+
+
+def _jobs_wanted(request: Request) -> str:
+    return Query.of(request).choice("jobs", ("full", "ids", "none")) or "full"

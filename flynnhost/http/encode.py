@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from flynnhost.cluster.stored import StoredJobs
 from flynnhost.http.wire_types import (
     WireActiveJob,
     WireArtifact,
@@ -66,19 +67,32 @@ def encode_active_job(active: ActiveJob) -> bytes:
     return encode_json(_from_active(active))
 
 
-def host_pieces(host: Host) -> Iterator[bytes]:
-    """A host with its jobs, in pieces, for there may be many jobs."""
-    head = encode_json(WireHost(host.id, _full(host.attributes)))
-    if not host.jobs:
-        yield head
+def host_pieces(host: Host, jobs: str = "full") -> Iterator[bytes]:
+    """A host with its jobs, in pieces, for there may be many jobs.
+
+    :param jobs: ``full``, ``ids`` for their IDs only, or ``none``.
+    """
+    head = encode_json(WireHost(host.id, _full(host.attributes)))[:-1]
+    if host.down:
+        head += b',"state":"down"' if len(head) > 1 else b'"state":"down"'
+    if jobs == "none" or not host.jobs:
+        yield head + b"}"
         return
-    yield head[:-1] + b',"jobs":['
+    yield head + b',"jobs":['
     separator = b""
     for start in range(0, len(host.jobs), _JOBS_PER_PIECE):
-        jobs = host.jobs[start : start + _JOBS_PER_PIECE]
-        yield separator + encode_json([_from_job(job) for job in jobs])[1:-1]
+        yield separator + _some_jobs(host.jobs, start, jobs == "ids")[1:-1]
         separator = b","
     yield b"]}"
+
+
+def _some_jobs(jobs: Sequence[Job], start: int, only_ids: bool) -> bytes:
+    end = start + _JOBS_PER_PIECE
+    if not only_ids:
+        return encode_json([_from_job(job) for job in jobs[start:end]])
+    # What is stored encoded need not be decoded for that.
+    ids = jobs.ids(start, end) if isinstance(jobs, StoredJobs) else [job.id for job in jobs[start:end]]
+    return encode_json([{"id": job_id} for job_id in ids])
 
 
 def encode_job(job: Job) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -15,7 +17,8 @@ from flynnhost.http.health_api import HealthAPI
 from flynnhost.http.host_api import HostAPI
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.request import BoundedRequest
-from flynnhost.interfaces import IAgent, ICluster
+from flynnhost.http.session_server import SESSION_PATH, SessionResource
+from flynnhost.interfaces import IAgent, ICluster, IClusterHosts
 
 #: Seconds that a connection may be idle between requests.
 IDLE_TIMEOUT = 120
@@ -34,11 +37,13 @@ class Root(Resource):
     """The root of all paths. Whatever is nobody's is refused by the last resort.
 
     :param last_resort: is given the paths that no child has, as they are.
+    :param exact: resources for single paths, which come before all children.
     """
 
-    def __init__(self, last_resort: IResource) -> None:
+    def __init__(self, last_resort: IResource, exact: Mapping[bytes, IResource]) -> None:
         super().__init__()
         self._last_resort = last_resort
+        self._exact = exact
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """The resource for the first part of a path."""
@@ -47,6 +52,8 @@ class Root(Resource):
             _check_readable(request)
         except InvalidField:
             return _Refused(Failure())
+        if request.path in self._exact:
+            return self._exact[request.path]
         child: IResource = super().getChildWithDefault(path, request)
         return child
 
@@ -82,7 +89,11 @@ def _check_readable(request: Request) -> None:
 
 def build_root(clock: IReactorTime, agent: IAgent, cluster: ICluster, streams: OpenStreams) -> Root:
     """The resources of the whole API; more can be put beside them with ``putChild``."""
-    root = Root(HealthAPI(agent, cluster).app.resource())
+    exact: dict[bytes, IResource] = {}
+    hosts: IClusterHosts | None = IClusterHosts(cluster, None)
+    if hosts is not None:
+        exact[SESSION_PATH] = SessionResource(clock, hosts, streams)
+    root = Root(HealthAPI(agent, cluster).app.resource(), exact)
     root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
     root.putChild(b"cluster", ClusterAPI(clock, cluster, streams).app.resource())
     return root
