@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from flynnhost.model import Port
 
 ANY = Port()
 ANY_UDP = Port(proto="udp")
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 @pytest.fixture
@@ -124,50 +128,65 @@ def test_nothing_grows(leases: PortLeases) -> None:
 # --- what the system says -----------------------------------------------------
 
 
+# A loopback address that no other process uses, however many run this at once.
+OURS = f"127.{64 + (os.getpid() >> 16)}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+
+
 @pytest.fixture(params=["tcp", "udp"])
 def proto(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def taken(proto: str) -> Iterator[int]:
-    """A port of loopback that another program has."""
-    with socket.socket(socket.AF_INET, kind(proto)) as holder:
-        holder.bind(("127.0.0.1", 0))
-        if proto == "tcp":
-            holder.listen()
-        yield holder.getsockname()[1]
+def held() -> Iterator[dict[str, socket.socket]]:
+    """A port of our address that is taken for both protocols: a socket each, to be closed at will.
+
+    The system gives it to nobody who asks for just any port.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for port in (*range(20000, low), *range(high + 1, 65536)):
+        with ExitStack() as stack:
+            sockets = {proto: stack.enter_context(socket.socket(type=KINDS[proto])) for proto in KINDS}
+            # As servers do; without it nobody could have the port while old connections have it.
+            sockets["tcp"].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                for holder in sockets.values():
+                    holder.bind((OURS, port))
+                sockets["tcp"].listen()
+            except OSError:
+                continue  # a program has it on all addresses
+            yield sockets
+            return
+    raise AssertionError("every port outside of the system's own range is taken")
 
 
-def kind(proto: str) -> socket.SocketKind:
-    return socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM
-
-
-@pytest.mark.parametrize("address", ["", "127.0.0.1"])
-def test_port_of_the_system(address: str, proto: str, taken: int) -> None:
+@pytest.mark.parametrize("address", ["", OURS])
+def test_port_of_the_system(address: str, proto: str, held: dict[str, socket.socket]) -> None:
     """A port is not free while a program has it on the address, or on one of all."""
-    assert not port_is_free(address)(taken, proto)
+    port = held[proto].getsockname()[1]
+    assert not port_is_free(address)(port, proto)
 
 
-def test_other_protocol(taken: int, proto: str) -> None:
+def test_other_protocol(held: dict[str, socket.socket], proto: str) -> None:
     """What is taken for one protocol can be free for the other."""
-    other = "udp" if proto == "tcp" else "tcp"
-    assert port_is_free("127.0.0.1")(taken, other)
+    port = held[proto].getsockname()[1]
+    (other,) = held.keys() - {proto}
+    held[other].close()
+    assert port_is_free(OURS)(port, other)
+    assert not port_is_free(OURS)(port, proto)
 
 
-def test_port_in_time_wait() -> None:
+def test_port_in_time_wait(held: dict[str, socket.socket]) -> None:
     """A port that only old connections have is free."""
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        port = listening.getsockname()[1]
-        client = socket.create_connection(("127.0.0.1", port))
-        server, _ = listening.accept()
-        server.close()
+    port = held["tcp"].getsockname()[1]
+    with socket.create_connection((OURS, port)) as client:
+        server, _ = held["tcp"].accept()
+        server.close()  # the one who closes first keeps it in TIME_WAIT
         client.recv(1)
-        client.close()
-    assert port_is_free("")(port, "tcp")
+    held["tcp"].close()
+    with socket.socket() as plain, pytest.raises(OSError):
+        plain.bind((OURS, port))
+    assert port_is_free(OURS)(port, "tcp")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "::2"])
