@@ -147,10 +147,15 @@ class NotReady(FlynnHostError):
 
 @frozen
 class NoLeader(FlynnHostError):
-    """Nobody leads the cluster at the moment."""
+    """Nobody leads the cluster at the moment, or whoever does can't be reached from this host.
+
+    :param reason: which of both.
+    """
+
+    reason: str = "the cluster has no leader at the moment"
 
     def __str__(self) -> str:
-        return "the cluster has no leader at the moment"
+        return self.reason
 
 
 @frozen

@@ -520,6 +520,41 @@ class IClusterHosts(Interface):
         """
 
 
+class ILeaderRecord(Protocol):
+    """A host that leads, as is written for all hosts."""
+
+    @property
+    def id(self) -> str:
+        """Its ID."""
+
+    @property
+    def addr(self) -> str:
+        """Where its HTTP API is reached, as ``HOST:PORT``."""
+
+    @property
+    def term(self) -> int:
+        """Its term."""
+
+    @property
+    def since(self) -> str:
+        """When it was elected, as RFC 3339 text; may be empty."""
+
+
+@frozen
+class Following:
+    """What a host knows of whoever leads, itself or another.
+
+    :param leader: gives the record of who leads, as far as this host knows; None when nobody does.
+    :param joined_term: gives the term of the leader that has let this host in, while their session
+        goes on; 0 for none.
+    :param listen: has somebody called with each new record, or None, from then on.
+    """
+
+    leader: Callable[[], ILeaderRecord | None]
+    joined_term: Callable[[], int]
+    listen: Callable[[Callable[[ILeaderRecord | None], None]], None]
+
+
 class ILeadership(Protocol):
     """Is told by an election whether this host leads."""
 

@@ -34,11 +34,13 @@ class LeaderRecord:
     """The host that leads.
 
     :param term: the create revision of its candidate's key.
+    :param since: when it was elected, as RFC 3339 text; empty if the record does not say.
     """
 
     id: str
     addr: str
     term: int
+    since: str = ""
 
 
 @frozen

@@ -12,7 +12,7 @@ from flynnhost.http.encode import encode_json
 from flynnhost.http.errors import json_errors, retry_later
 from flynnhost.http.media import JSON, negotiate
 from flynnhost.http.routes import exact_routes
-from flynnhost.interfaces import Check, IAgent, ICluster
+from flynnhost.interfaces import Check, Following, IAgent, ICluster
 
 
 @define(eq=False)
@@ -25,6 +25,7 @@ class HealthAPI:
 
     _agent: IAgent
     _cluster: ICluster
+    _following: Following | None = None
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Request) -> bytes:
@@ -44,8 +45,13 @@ class HealthAPI:
         return json_body(request, encode_json(report))
 
     def _leadership(self) -> Check:
-        """Whether somebody takes jobs for the cluster."""
+        """Whether this host takes part in the cluster: it leads, or has joined whoever does."""
         try:
             return Check("leader", True, f"{self._cluster.leader()['id']} leads")
         except NoLeader as e:
-            return Check("leader", False, str(e))
+            record = self._following.leader() if self._following is not None else None
+            if self._following is None or record is None:
+                return Check("leader", False, str(e))
+            if self._following.joined_term() == record.term:
+                return Check("leader", True, f"{record.id} leads")
+            return Check("leader", False, f"{record.id} leads, and this host has no session with it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -18,7 +19,7 @@ from flynnhost.http.host_api import HostAPI
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.request import BoundedRequest
 from flynnhost.http.session_server import SESSION_PATH, SessionResource
-from flynnhost.interfaces import IAgent, ICluster, IClusterHosts
+from flynnhost.interfaces import Following, IAgent, ICluster, IClusterHosts
 
 #: Seconds that a connection may be idle between requests.
 IDLE_TIMEOUT = 120
@@ -87,23 +88,34 @@ def _check_readable(request: Request) -> None:
         raise InvalidField("Host", "is not a host name") from None
 
 
-def build_root(clock: IReactorTime, agent: IAgent, cluster: ICluster, streams: OpenStreams) -> Root:
+def build_root(
+    clock: IReactorTime,
+    agent: IAgent,
+    cluster: ICluster,
+    streams: OpenStreams,
+    following: Following | None = None,
+) -> Root:
     """The resources of the whole API; more can be put beside them with ``putChild``."""
     exact: dict[bytes, IResource] = {}
     hosts: IClusterHosts | None = IClusterHosts(cluster, None)
     if hosts is not None:
         exact[SESSION_PATH] = SessionResource(clock, hosts, streams)
-    root = Root(HealthAPI(agent, cluster).app.resource(), exact)
+    root = Root(HealthAPI(agent, cluster, following).app.resource(), exact)
     root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
     root.putChild(b"cluster", ClusterAPI(clock, cluster, streams).app.resource())
     return root
 
 
-def build_site(reactor: IReactorTime, agent: IAgent, cluster: ICluster) -> tuple[APISite, OpenStreams]:
-    """The site to listen with, and the streams to be closed before it is gone."""
+def build_site(
+    reactor: Any, agent: IAgent, cluster: ICluster, following: Following | None = None
+) -> tuple[APISite, OpenStreams]:
+    """The site to listen with, and the streams to be closed before it is gone.
+
+    :param following: what the host knows of other hosts that lead; None if there are no others.
+    """
     streams = OpenStreams()
     site = APISite(
-        build_root(reactor, agent, cluster, streams),
+        build_root(reactor, agent, cluster, streams, following),
         requestFactory=BoundedRequest,
         reactor=reactor,
         timeout=IDLE_TIMEOUT,
