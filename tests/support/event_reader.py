@@ -42,11 +42,11 @@ class EventReader:
     :ivar broken: how it broke off; empty if it did not.
     """
 
-    def __init__(self, port: int, path: str, last_id: str = "") -> None:
+    def __init__(self, port: int, path: str, last_id: str = "", address: str = "127.0.0.1") -> None:
         self.events: list[Event] = []
         self.ended = False
         self.broken = ""
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection(address, port, timeout=60)
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         self._connection.request("GET", path, headers=headers)
         self._answer = self._connection.getresponse()

@@ -38,6 +38,7 @@ class HostApi:
 
     port: int
     host_id: str
+    address: str = "127.0.0.1"
 
     def request(
         self,
@@ -52,7 +53,7 @@ class HostApi:
         :param content: what to send as JSON.
         :param within: seconds in which something must come, again and again.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=within)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=within)
         try:
             body = None if content is None else json.dumps(content)
             connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
@@ -140,7 +141,7 @@ class HostApi:
         """A stream of the events of one job, or of all; close it after use."""
         path = f"/host/jobs/{job['id']}" if job else "/host/jobs"
         asked = f"?{urlencode(query)}" if query else ""
-        return EventReader(self.port, f"{path}{asked}", last_id)
+        return EventReader(self.port, f"{path}{asked}", last_id, self.address)
 
 
 def status(active: WireJob) -> JobStatus:

@@ -35,11 +35,15 @@ def twistd() -> tuple[str, ...]:
 
 @define(eq=False)
 class HostProcess:
-    """``twistd -n flynn-host --solo`` on a loopback port that the kernel chooses.
+    """``twistd -n flynn-host`` on loopback; a cluster of its own unless it is told otherwise.
 
     :param directory: for its state, and for the log of all its runs.
     :param options: more options of flynn-host.
     :param program: what is run instead of twistd and its plugin, with the same options.
+    :param cluster: the options that say which cluster it is in.
+    :param external: the address at which others are told to reach it.
+    :param address: where it listens.
+    :param listen_port: where it listens; 0 for a port that the kernel chooses.
     """
 
     docker_url: str
@@ -47,6 +51,10 @@ class HostProcess:
     directory: Path
     options: Sequence[str] = ()
     program: Sequence[str] = field(factory=lambda: (*twistd(), "-n", "--pidfile=", "flynn-host"))
+    cluster: Sequence[str] = ("--solo",)
+    external: str = EXTERNAL_IP
+    address: str = "127.0.0.1"
+    listen_port: int = 0
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     _log_begins: int = field(init=False, default=0)
     _port: int = field(init=False, default=0)
@@ -65,7 +73,7 @@ class HostProcess:
     def api(self) -> HostApi:
         """Its API, once it listens."""
         assert self._port, f"flynn-host does not listen:\n{self.log()}"
-        return HostApi(self._port, self.host_id)
+        return HostApi(self._port, self.host_id, self.address)
 
     @property
     def pid(self) -> int:
@@ -109,11 +117,11 @@ class HostProcess:
             "id": self.host_id,
             "docker": self.docker_url,
             "state-dir": str(self.state_dir),
-            "listen": "tcp:0:interface=127.0.0.1",
-            "external": EXTERNAL_IP,
+            "listen": f"tcp:{self.listen_port}:interface={self.address}",
+            "external": self.external,
         }
         named = [f"--{name}={value}" for name, value in given.items()]
-        return [*self.program, "--solo", *named, *self.options, *options]
+        return [*self.program, *self.cluster, *named, *self.options, *options]
 
     def wait_listening(self, within: float = 60.0) -> None:
         """Wait until its API answers at all."""
