@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache, partial
 from typing import Any
 
 from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from flynnhost.agent.assembly import build_agent
+from flynnhost.agent.foreseeing import foresee
 from flynnhost.agent.ports import port_is_free
 from flynnhost.agent.settings import HostSettings
 from flynnhost.agent.state_dir import StateDir
@@ -23,8 +26,9 @@ from flynnhost.cluster.local import LocalHost
 from flynnhost.cluster.role import LeaderRole, Leading
 from flynnhost.http.listener import Listener
 from flynnhost.http.site import build_site
-from flynnhost.interfaces import IContainers, IJournal
-from flynnhost.services import OrderedServices
+from flynnhost.interfaces import IContainers, IEtcd, IJournal
+from flynnhost.member import Identity, Member
+from flynnhost.services import OrderedServices, StartedAfter
 from flynnhost.settings import Settings
 
 log = Logger()
@@ -38,12 +42,19 @@ def build_host(
     containers: IContainers,
     state_dir: StateDir,
     now: Callable[[], datetime],
+    boottime: Callable[[], float],
     epoch: str,
+    etcd: IEtcd | None = None,
 ) -> IService:
-    """The services of a host: its agent, then who leads, then the API; stopped the other way round.
+    """The services of a host, which are stopped in the reverse order of their start.
+
+    The election comes last: a host that ends first lets another one lead, and goes on answering
+    meanwhile.
 
     :param now: tells the time of day.
-    :param epoch: what tells this run's event IDs from another's.
+    :param boottime: a clock that nobody can set and that goes on while the machine sleeps.
+    :param epoch: what tells this process from others of this host.
+    :param etcd: keeps the cluster together; None for a solo host.
     :raises InvalidField: when an endpoint description is wrong.
     """
     agent = build_agent(
@@ -57,32 +68,55 @@ def build_host(
         lambda reason: _end(reactor, reason),
     )
 
+    def addr() -> str:
+        return _address(settings, listener)
+
+    @lru_cache(maxsize=4)
+    def since(term: int) -> datetime:
+        """When this host was elected with this term, which all hosts are to tell alike."""
+        return now()
+
     def leading(term: int) -> Leading:
-        leader = Leader(reactor, now, term, settings.id, _address(settings, listener))
         service = OrderedServices(reactor)
-        leader.setServiceParent(service)
-        LocalHost(agent, leader).setServiceParent(service)
+        if member is None:
+            leader = Leader(reactor, now, term, settings.id, addr())
+            leader.setServiceParent(service)
+        else:
+            leader = Leader(reactor, partial(since, term), term, settings.id, addr(), member.leads, None)
+            leader.setServiceParent(service)
+            member.look_after(leader, service)
+        local = LocalHost(agent, leader, partial(foresee, agent, lambda: agent.highest_term))
+        local.setServiceParent(service)
         return Leading(service, leader)
 
     role = LeaderRole(leading)
-    site, streams = build_site(reactor, agent, role)
+    member: Member | None = None
+    if etcd is None:
+        before = [_AtTheEnd(state_dir.release)]
+        election: Service = SoloElection(reactor, agent.begin_term, role)
+        site, streams = build_site(reactor, agent, role)
+    else:
+        before = [_AtTheEnd(state_dir.release), _AtTheEnd(etcd.close)]
+        identity = Identity(settings.id, state_dir.instance(), epoch)
+        member = Member(reactor, boottime, etcd, identity, agent, role, addr, since, settings.lease_ttl)
+        election = StartedAfter(agent.opened, member)
+        site, streams = build_site(reactor, agent, role, member.following)
     listener = Listener(reactor, settings.listen, site, streams)
-    election = SoloElection(reactor, agent.begin_term, role)
     host = OrderedServices(reactor)
-    for service in (_Held(state_dir), agent, role, election, listener):
+    for service in (*before, agent, role, listener, election):
         service.setServiceParent(host)
     return host
 
 
-class _Held(Service):
-    """Has the state directory for as long as the host runs."""
+class _AtTheEnd(Service):
+    """Does something when all that was started later has stopped."""
 
-    def __init__(self, state_dir: StateDir) -> None:
-        self._state_dir = state_dir
+    def __init__(self, finish: Callable[[], Deferred[None] | None]) -> None:
+        self._finish = finish
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None] | None:
         super().stopService()
-        self._state_dir.release()
+        return self._finish()
 
 
 def _host_settings(settings: Settings) -> HostSettings:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from twisted.application.service import MultiService
+from collections.abc import Callable
+
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from flynnhost.background import Background
 
 STOP_WITHIN = 20.0
 """Seconds that one service may take to stop before the next is stopped all the same."""
@@ -50,3 +54,35 @@ class OrderedServices(MultiService):
         for waiter in waiters:
             if not waiter.called:
                 waiter.callback(None)
+
+
+class StartedAfter(Service):
+    """Starts another service when something has happened, unless it is stopped before.
+
+    :param ready: fires when the service can be started.
+    """
+
+    def __init__(self, ready: Callable[[], Deferred[None]], service: IService) -> None:
+        super().__init__()
+        self._ready = ready
+        self.service = service
+        self._background = Background(f"the start of {type(service).__name__}")
+
+    def startService(self) -> None:
+        """Begin to wait."""
+        super().startService()
+        self._background.run(self._start(), "starting it")
+
+    async def _start(self) -> None:
+        await self._ready()
+        self.service.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the service if it was started. Fires when it has stopped."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._background.cancel()
+        if self.service.running:
+            await maybeDeferred(self.service.stopService)

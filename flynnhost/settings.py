@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from flynnhost.errors import InvalidField
-
-HOST_ID = re.compile(r"[A-Za-z0-9_.]{1,63}")
-"""A host's ID; without a dash, because ``HOSTID-JOBID`` is split at the first one."""
+from flynnhost.option_checks import CHECKS, HOST_ID
 
 DEFAULT_DOCKER = "unix:///var/run/docker.sock"
 
@@ -33,6 +29,13 @@ class Settings:
     :param force: end what an earlier instance of this host booted.
     :param solo: this host is the whole cluster.
     :param max_starts: how many jobs are created and started at the same time.
+    :param etcd: URLs of the members of etcd that keep the cluster together; none for a solo host.
+    :param etcd_ca: a PEM file of who vouches for etcd's certificates; empty for whom the machine trusts.
+    :param etcd_cert: a PEM file of the certificate by which etcd knows this host; empty for none.
+    :param etcd_key: a PEM file of its key.
+    :param etcd_user: who this host is to etcd; empty if it does not ask.
+    :param etcd_password_file: a file that has the password and nothing else.
+    :param lease_ttl: seconds after which a host that is gone has no part in the cluster any more.
     """
 
     external: str
@@ -46,6 +49,13 @@ class Settings:
     force: bool = False
     solo: bool = False
     max_starts: int = 4
+    etcd: tuple[str, ...] = ()
+    etcd_ca: str = ""
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    etcd_user: str = ""
+    etcd_password_file: str = ""
+    lease_ttl: int = 5
 
 
 def settings(
@@ -62,14 +72,34 @@ def settings(
     """
     filed = _from_file(given["config"]) if given.get("config") else {}
     merged = {name: value for name, value in {**filed, **given}.items() if name != "config"}
-    merged["attributes"] = {**filed.get("attributes", {}), **_attributes(given.get("attributes", {}))}
+    merged["attributes"] = {
+        **filed.get("attributes", {}),
+        **CHECKS["attributes"](given.get("attributes", {})),
+    }
     if "docker" not in merged:
         merged["docker"] = _docker_host(environ) or DEFAULT_DOCKER
     if "id" not in merged:
         merged["id"] = id_of_host_name(hostname())
     if "external" not in merged:
         merged["external"] = (default_address or address_of_default_route)()
-    return Settings(**{name.replace("-", "_"): _CHECKS[name](value) for name, value in merged.items()})
+    chosen = Settings(**{name.replace("-", "_"): CHECKS[name](value) for name, value in merged.items()})
+    return _of_a_cluster(chosen, environ)
+
+
+def _of_a_cluster(chosen: Settings, environ: Mapping[str, str]) -> Settings:
+    """The same, with the etcd that keeps the cluster together, unless this host is all of it."""
+    if chosen.solo and chosen.etcd:
+        raise InvalidField("etcd", "can't be given with solo: a solo host is the whole cluster")
+    if not chosen.solo and not chosen.etcd and environ.get("ETCD_ENDPOINTS"):
+        chosen = evolve(chosen, etcd=CHECKS["etcd"](environ["ETCD_ENDPOINTS"]))
+    if not chosen.solo and not chosen.etcd:
+        raise InvalidField(
+            "etcd",
+            "must be given, as http://HOST:2379, or ETCD_ENDPOINTS set; or solo, for a cluster of one host",
+        )
+    if bool(chosen.etcd_user) != bool(chosen.etcd_password_file):
+        raise InvalidField("etcd-user", "and etcd-password-file must both be given, or neither")
+    return chosen
 
 
 def id_of_host_name(name: str) -> str:
@@ -120,11 +150,11 @@ def _from_file(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidField("config", f"{path} must hold a JSON object")
     for name, value in content.items():
-        if name not in _CHECKS:
-            known = ", ".join(sorted(_CHECKS))
+        if name not in CHECKS:
+            known = ", ".join(sorted(CHECKS))
             raise InvalidField("config", f"{path} has the unknown key {name!r}; known are {known}")
         try:
-            _CHECKS[name](value)
+            CHECKS[name](value)
         except InvalidField as e:
             raise InvalidField(f"config {path}: {e.field}", e.reason) from e
     return content
@@ -133,118 +163,6 @@ def _from_file(path: str) -> dict[str, Any]:
 def _docker_host(environ: Mapping[str, str]) -> str:
     url = environ.get("DOCKER_HOST", "")
     try:
-        return _docker(url) if url else ""
+        return str(CHECKS["docker"](url)) if url else ""
     except InvalidField as e:
         raise InvalidField("docker", f"must be given, because DOCKER_HOST is of no use: it {e.reason}") from e
-
-
-# --- one check for each option ------------------------------------------------
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value or not _is_unicode(value):
-        raise InvalidField(name, f"must be a text, not {value!r}")
-    return value
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether this can be sent to others; what an operator types need not be."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _flag(name: str) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
-        if not isinstance(value, bool):
-            raise InvalidField(name, f"must be true or false, not {value!r}")
-        return value
-
-    return check
-
-
-def _address(name: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        try:
-            return str(ipaddress.ip_address(_text(name, value)))
-        except ValueError as e:
-            raise InvalidField(name, f"must be an IP address, not {value!r}") from e
-
-    return check
-
-
-def _external(value: object) -> str:
-    text = _address("external")(value)
-    address = ipaddress.ip_address(text)
-    if address.is_unspecified or address.is_multicast:
-        raise InvalidField("external", f"must be an address at which this host can be reached, not {value!r}")
-    return text
-
-
-def _host_id(value: object) -> str:
-    text = _text("id", value)
-    if "-" in text:
-        raise InvalidField("id", f"must have no dash: job IDs are HOST-UUID, so {text!r} would be ambiguous")
-    if not HOST_ID.fullmatch(text):
-        raise InvalidField("id", f"must be 1 to 63 letters, digits, dots and underscores, not {text!r}")
-    return text
-
-
-def _attributes(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise InvalidField("attributes", f"must be an object of texts, not {value!r}")
-    for key, item in value.items():
-        if not key or not isinstance(item, str) or not (_is_unicode(key) and _is_unicode(item)):
-            raise InvalidField("attributes", f"must be an object of texts, not {key!r}: {item!r}")
-    return value
-
-
-def _state_dir(value: object) -> Path:
-    return Path(_text("state-dir", value)).absolute()
-
-
-def _listen(value: object) -> tuple[str, ...]:
-    listed: Sequence[object] = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(item, str) for item in listed):
-        raise InvalidField("listen", f"must be one or more endpoint descriptions, not {value!r}")
-    return tuple(_text("listen", item) for item in listed)
-
-
-def _docker(value: object) -> str:
-    text = _text("docker", value)
-    if not text.startswith(("unix://", "tcp://")):
-        raise InvalidField("docker", f"must begin with unix:// or tcp://, not {text!r}")
-    return text
-
-
-def _ports(value: object) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value) if isinstance(value, str) else None
-    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= first <= last <= 65535:
-        raise InvalidField("ports", f"must be FROM-TO within 1-65535, not {value!r}")
-    return first, last
-
-
-def _max_starts(value: object) -> int:
-    # On the command line it is a text; Python refuses to read very long numbers.
-    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 1000:
-        raise InvalidField("max-starts", f"must be a number from 1 to 1000, not {value!r}")
-    return number
-
-
-_CHECKS: Mapping[str, Callable[[Any], Any]] = {
-    "external": _external,
-    "bind": _address("bind"),
-    "id": _host_id,
-    "attributes": _attributes,
-    "state-dir": _state_dir,
-    "listen": _listen,
-    "docker": _docker,
-    "ports": _ports,
-    "force": _flag("force"),
-    "solo": _flag("solo"),
-    "max-starts": _max_starts,
-}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
@@ -20,7 +21,12 @@ from flynnhost.agent.journal import SqliteJournal
 from flynnhost.agent.state_dir import StateDir, lock_state_dir
 from flynnhost.containers.client import DockerClient
 from flynnhost.errors import FlynnHostError, InvalidField
+from flynnhost.etcd.auth import User
+from flynnhost.etcd.clocks import boottime, make_steady
+from flynnhost.etcd.connect import EtcdSettings, connect
+from flynnhost.etcd.tls import TlsFiles
 from flynnhost.host import build_host
+from flynnhost.interfaces import IEtcd
 from flynnhost.settings import Settings, attribute, settings
 
 log = Logger()
@@ -29,7 +35,7 @@ log = Logger()
 class Options(usage.Options):
     """The options of ``twistd flynn-host``. A bad one ends the process with one line and status 1."""
 
-    synopsis = "--solo [options]"
+    synopsis = "--etcd URLS | --solo [options]"
     longdesc = (
         "Runs jobs in Docker containers on this host, and leads the cluster when elected. "
         "Every option can also stand in the file that --config names."
@@ -50,6 +56,14 @@ class Options(usage.Options):
          "unix:///var/run/docker.sock]"],
         ["ports", None, None, "FROM-TO, the range of ports that jobs can be given. [default: 55000-65535]"],
         ["max-starts", None, None, "How many jobs are created and started at the same time. [default: 4]"],
+        ["etcd", None, None, "URLs of etcd's members, with commas between them. [default: $ETCD_ENDPOINTS]"],
+        ["etcd-ca", None, None, "PEM file of who vouches for etcd's certificates. "
+         "[default: whom this machine trusts]"],
+        ["etcd-cert", None, None, "PEM file of the certificate by which etcd knows this host."],
+        ["etcd-key", None, None, "PEM file of the key of that certificate."],
+        ["etcd-user", None, None, "Who this host is to etcd."],
+        ["etcd-password-file", None, None, "File that holds the password for etcd."],
+        ["lease-ttl", None, None, "Seconds after which a host that is gone can lead no longer. [default: 5]"],
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -83,8 +97,6 @@ class Options(usage.Options):
         texts = {name: self[name] for name, *_ in self.optParameters if self[name] is not None}
         self.given |= flags | texts
         self.settings: Settings = settings(self.given)
-        if not self.settings.solo:
-            raise usage.UsageError("--solo must be given: there is no other way yet to elect a leader")
 
     def _with_two_dashes(self, words: Sequence[str]) -> list[str]:
         changed: list[str] = []
@@ -110,6 +122,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
 
+        make_steady(reactor)
         reactor.callWhenRunning(_end_well_when_told, reactor)  # type: ignore[attr-defined]
     try:
         state_dir = lock_state_dir(options.settings.state_dir)
@@ -130,8 +143,26 @@ def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> IService:
         containers=DockerClient(reactor, chosen.docker),
         state_dir=state_dir,
         now=lambda: datetime.now(UTC),
+        boottime=boottime,
         epoch=secrets.token_hex(4),
+        etcd=None if chosen.solo else _etcd(reactor, chosen),
     )
+
+
+def _etcd(reactor: Any, chosen: Settings) -> IEtcd:
+    tls = TlsFiles(chosen.etcd_ca, chosen.etcd_cert, chosen.etcd_key)
+    try:
+        user = User(chosen.etcd_user, _password(chosen.etcd_password_file)) if chosen.etcd_user else None
+        return connect(reactor, EtcdSettings(chosen.etcd, tls, user))
+    except InvalidField as e:
+        raise InvalidField("etcd", f"can't be used: {e}") from e
+
+
+def _password(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise InvalidField("password-file", f"{path} can't be read: {e}") from e
 
 
 def _end_well_when_told(reactor: Any) -> None:

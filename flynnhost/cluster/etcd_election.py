@@ -79,6 +79,11 @@ class EtcdElection(Service):
         """Whether it is certain that this host leads. Ask before every act of a leader."""
         return self._leads and self._lease is not None and self._lease.valid()
 
+    def startService(self) -> None:
+        """Begin to campaign, when this host is present."""
+        super().startService()
+        self.campaign()
+
     def stopService(self) -> Deferred[None]:
         """Resign. Fires when nothing of the leadership runs, and the others may elect anew."""
         super().stopService()

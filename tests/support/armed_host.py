@@ -25,6 +25,7 @@ from zope.interface import implementer
 from flynnhost.agent.journal import SqliteJournal
 from flynnhost.agent.state_dir import lock_state_dir
 from flynnhost.containers.client import DockerClient
+from flynnhost.etcd.clocks import boottime
 from flynnhost.host import build_host
 from flynnhost.interfaces import IJournal, JournalContents
 from flynnhost.model import ActiveJob
@@ -97,6 +98,7 @@ def main(step: str, job_id: str, file: str, *arguments: str) -> None:
         containers=armed_containers(DockerClient(loop, options.settings.docker), steps),
         state_dir=state_dir,
         now=lambda: datetime.now(UTC),
+        boottime=boottime,
         epoch=secrets.token_hex(4),
     )
     host.privilegedStartService()

@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from flynnhost.services import STOP_WITHIN, OrderedServices
+from flynnhost.services import STOP_WITHIN, OrderedServices, StartedAfter
 from tests.conftest import LoggedFailures
 
 
@@ -138,3 +138,43 @@ def test_no_children(services: OrderedServices) -> None:
     """Without children there is nothing to wait for."""
     services.startService()
     assert stop(services) == [None]
+
+
+# --- a service that waits for its start ----------------------------------------
+
+
+@pytest.fixture
+def ready() -> Deferred[None]:
+    return Deferred()
+
+
+@pytest.fixture
+def waiting(ready: Deferred[None], diary: list[str]) -> StartedAfter:
+    service = StartedAfter(lambda: ready, Child("a", diary))
+    service.startService()
+    return service
+
+
+def test_started_when_ready(waiting: StartedAfter, ready: Deferred[None], diary: list[str]) -> None:
+    """It is started when it can be, and its stop is waited for."""
+    assert diary == []
+    ready.callback(None)
+    assert diary == ["start a"]
+    stopped: list[None] = []
+    child = waiting.service
+    assert isinstance(child, Child)
+    child.stop = Deferred()
+    waiting.stopService().addCallback(stopped.append)
+    assert diary == ["start a", "stop a"]
+    assert not stopped
+    child.stop.callback(None)
+    assert stopped
+
+
+def test_stopped_before_it_was_ready(waiting: StartedAfter, ready: Deferred[None], diary: list[str]) -> None:
+    """What was not started is not started any more."""
+    stopped: list[None] = []
+    waiting.stopService().addCallback(stopped.append)
+    ready.callback(None)
+    assert stopped
+    assert diary == []

@@ -12,10 +12,12 @@ import pytest
 from flynnhost.errors import InvalidField
 from flynnhost.settings import Settings, address_of_default_route, attribute, settings
 
+ETCD = "http://192.0.2.1:2379"
+
 
 def made(given: dict[str, Any] | None = None, /, host_name: str = "web-1", **environ: str) -> Settings:
-    """Settings on a host whose own address is known."""
-    return settings(given or {}, environ, lambda: host_name, lambda: "192.0.2.1")
+    """Settings on a host whose own address is known, and an etcd too."""
+    return settings(given or {}, {"ETCD_ENDPOINTS": ETCD, **environ}, lambda: host_name, lambda: "192.0.2.1")
 
 
 def refused(given: dict[str, Any], host_name: str = "web-1", **environ: str) -> str:
@@ -56,6 +58,8 @@ def test_defaults() -> None:
         force=False,
         solo=False,
         max_starts=4,
+        etcd=(ETCD,),
+        lease_ttl=5,
     )
 
 
@@ -108,6 +112,28 @@ def test_bad_docker_host() -> None:
     assert message.startswith("docker must be given, because DOCKER_HOST is of no use: it must begin with")
 
 
+def test_solo_needs_no_etcd() -> None:
+    """A solo host has no etcd, whatever the environment says; with both given, one of them is wrong."""
+    assert made({"solo": True}).etcd == ()
+    assert refused({"solo": True, "etcd": ETCD}).startswith("etcd can't be given with solo")
+
+
+def test_no_etcd() -> None:
+    """Without an etcd, and not solo, there is no cluster to be part of."""
+    assert refused({}, ETCD_ENDPOINTS="").startswith("etcd must be given")
+
+
+def test_etcd_given_and_in_the_environment() -> None:
+    """The option counts."""
+    assert made({"etcd": "http://a:1"}, ETCD_ENDPOINTS="http://b:2").etcd == ("http://a:1",)
+
+
+@pytest.mark.parametrize("given", [{"etcd-user": "me"}, {"etcd-password-file": "/word"}])
+def test_user_without_password(given: dict[str, Any]) -> None:
+    """A user of etcd has a password."""
+    assert refused(given) == "etcd-user and etcd-password-file must both be given, or neither"
+
+
 # --- good values and bad ones -------------------------------------------------
 
 
@@ -131,6 +157,11 @@ def test_bad_docker_host() -> None:
         ("force", True, True),
         ("solo", False, False),
         ("attributes", {"k": ""}, {"k": ""}),
+        ("etcd", "http://a:1, https://b", ("http://a:1", "https://b")),
+        ("etcd", ["http://a:1", "https://b"], ("http://a:1", "https://b")),
+        ("lease-ttl", "2", 2),
+        ("lease-ttl", 300, 300),
+        ("etcd-ca", "x.pem", str(Path("x.pem").absolute())),
     ],
 )
 def test_good(name: str, value: Any, result: Any) -> None:

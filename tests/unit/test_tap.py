@@ -18,6 +18,7 @@ from flynnhost.agent.state_dir import lock_state_dir
 from flynnhost.cluster.election import SoloElection
 from flynnhost.cluster.role import LeaderRole
 from flynnhost.http.listener import Listener
+from flynnhost.services import StartedAfter
 from flynnhost.settings import Settings
 from flynnhost.tap import Options, makeService
 
@@ -112,10 +113,32 @@ def test_bad_option(words: list[str], reason: str) -> None:
     assert refused(*words).lower() == reason.lower()
 
 
-def test_not_solo() -> None:
-    """Without --solo there is nobody to elect a leader, and that is said."""
-    with pytest.raises(SystemExit, match="flynn-host: --solo must be given"):
+def test_no_way_to_elect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With neither an etcd nor --solo nobody can be elected, and it is said what to give."""
+    monkeypatch.delenv("ETCD_ENDPOINTS", raising=False)
+    with pytest.raises(SystemExit, match=r"flynn-host: etcd must be given.*solo"):
         Options().parseOptions(["--external", "10.0.0.1", "--id", "h1"])
+
+
+def test_options_of_etcd() -> None:
+    """Each option for etcd has its place in the settings."""
+    words = (
+        "--external=10.0.0.9 --id h9 --etcd http://a:1,https://b:2 --etcd-ca /ca --etcd-cert /cert "
+        "--etcd-key /key --etcd-user me --etcd-password-file /word --lease-ttl 9"
+    )
+    options = Options()
+    options.parseOptions(words.split())
+    assert options.settings == Settings(
+        external="10.0.0.9",
+        id="h9",
+        etcd=("http://a:1", "https://b:2"),
+        etcd_ca="/ca",
+        etcd_cert="/cert",
+        etcd_key="/key",
+        etcd_user="me",
+        etcd_password_file="/word",
+        lease_ttl=9,
+    )
 
 
 def test_file(tmp_path: Path) -> None:
@@ -140,8 +163,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help() -> None:
     """The help names every option with its default."""
-    told = Options().getUsage(100)
-    for word in ("--external", "--listen", "--attribute", "/var/lib/flynn-host", "55000-65535", "tcp:1113"):
+    told = Options().getUsage(120)
+    for word in (
+        "--external",
+        "--listen",
+        "--attribute",
+        "--etcd",
+        "ETCD_ENDPOINTS",
+        "--lease-ttl",
+        "/var/lib/flynn-host",
+        "55000-65535",
+        "tcp:1113",
+    ):
         assert word in told
 
 
@@ -169,10 +202,21 @@ def service(tmp_path: Path, reactor: MemoryReactorClock) -> Iterator[MultiServic
 
 
 def test_tree(service: MultiService) -> None:
-    """A host has its agent, who leads, and the API, started in this order."""
+    """A host has its agent, the leader's role, the API and the election, started in this order."""
     assert IService.providedBy(service)
     kinds = [type(each) for each in service]
-    assert kinds[1:] == [Agent, LeaderRole, SoloElection, Listener]
+    assert kinds[1:] == [Agent, LeaderRole, Listener, SoloElection]
+
+
+def test_tree_of_one_of_many(tmp_path: Path, reactor: MemoryReactorClock) -> None:
+    """In a cluster the election of etcd takes the place of the other, and waits for the agent."""
+    given = Options()
+    given.parseOptions(
+        ["--etcd=http://10.0.0.2:2379", "--external=10.0.0.1", "--id=h1", "--state-dir", str(tmp_path / "s")]
+    )
+    made: Any = makeService(given, reactor)
+    assert [type(each) for each in made][2:] == [Agent, LeaderRole, Listener, StartedAfter]
+    made.services[0].stopService()
 
 
 def test_ports(service: MultiService, reactor: MemoryReactorClock) -> None:
@@ -201,12 +245,21 @@ def test_state_dir_is_taken(service: MultiService, tmp_path: Path, reactor: Memo
         ["--listen=udp:80"],
         ["--docker=tcp://nowhere"],
         ["--docker=unix://relative"],
+        ["--etcd=10.0.0.2:2379"],
+        ["--etcd=http://10.0.0.2,http://user@10.0.0.3"],
+        ["--etcd=https://10.0.0.2", "--etcd-ca=/nowhere"],
+        ["--etcd=http://10.0.0.2", "--etcd-user=me", "--etcd-password-file=/nowhere"],
     ],
 )
 def test_bad_when_made(words: list[str], tmp_path: Path, reactor: MemoryReactorClock) -> None:
     """What only shows when the services are made is told in a line too, and nothing stays locked."""
+    given = Options()
+    solo = [] if words[0].startswith("--etcd") else ["--solo"]
+    given.parseOptions(
+        [*solo, "--external=10.0.0.1", "--id=h1", "--state-dir", str(tmp_path / "state"), *words]
+    )
     with pytest.raises(SystemExit) as caught:
-        makeService(options(tmp_path / "state", *words), reactor)
+        makeService(given, reactor)
     message = caught.value.code
     assert isinstance(message, str)
     assert message.startswith(f"flynn-host: {words[0][2:].partition('=')[0]} ")

@@ -98,3 +98,22 @@ def test_no_locks_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(InvalidField, match="No locks available"):
         lock_state_dir(tmp_path)
+
+
+def test_instance(tmp_path: Path) -> None:
+    """A directory tells its host from all others, and goes on doing so."""
+    state_dir = lock_state_dir(tmp_path / "a")
+    instance = state_dir.instance()
+    assert state_dir.instance() == instance
+    state_dir.release()
+    assert lock_state_dir(tmp_path / "a").instance() == instance
+    assert lock_state_dir(tmp_path / "b").instance() != instance
+
+
+@pytest.mark.parametrize("content", [b"", b"short\n", b"\xff" * 32])
+def test_damaged_instance(tmp_path: Path, content: bytes) -> None:
+    """What can't have been written here is not taken for it."""
+    state_dir = lock_state_dir(tmp_path)
+    (tmp_path / "instance").write_bytes(content)
+    with pytest.raises(InvalidField, match=r"state-dir .*instance is damaged"):
+        state_dir.instance()
