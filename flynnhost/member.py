@@ -99,7 +99,8 @@ class Member(OrderedServices):
 
         :param services: runs while it does.
         """
-        RegisteredHosts(self._reactor, self._etcd, KEYS, leader).setServiceParent(services)
+        registered = RegisteredHosts(self._reactor, self._etcd, KEYS, leader, self._election.condition)
+        registered.setServiceParent(services)
 
     def _follow(self, leader: LeaderRecord | None) -> None:
         """A leader reaches its own host without a session."""

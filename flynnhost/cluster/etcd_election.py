@@ -79,6 +79,12 @@ class EtcdElection(Service):
         """Whether it is certain that this host leads. Ask before every act of a leader."""
         return self._leads and self._lease is not None and self._lease.valid()
 
+    def condition(self) -> Compare | None:
+        """What must hold in etcd for whatever a leader writes there; None when this host does not lead."""
+        if not self.leads() or self._candidacy is None:
+            return None
+        return Compare(self._candidacy.key, "create", "==", self._candidacy.revision)
+
     def startService(self) -> None:
         """Begin to campaign, when this host is present."""
         super().startService()

@@ -95,6 +95,10 @@ class Leader(Service):
         """Say which hosts there are, all of which must report before anything is placed."""
         self._membership.expect(host_ids)
 
+    def miss_host(self, host_id: str, instance: str) -> None:
+        """Wait for a host that an earlier leader had and that is not there: it is down, not gone."""
+        self._membership.missed(host_id, instance)
+
     def add_host(self, host: Host, link: IHostLink) -> None:
         """Take in a host with the jobs it has.
 

@@ -20,13 +20,14 @@ GRACE = 60.0
 
 @define(eq=False)
 class _Member:
-    """A host that has reported.
+    """A host that has reported, or had a short time ago to another leader.
 
+    :ivar link: the way to it; None if it was lost before this leader was elected.
     :ivar instance: what tells it from another host that was given the same ID; empty for one
         that is told by its link only.
     """
 
-    link: IHostLink
+    link: IHostLink | None
     instance: str
     down_since: float | None = None
 
@@ -121,7 +122,7 @@ class Membership:
         member = self._members.get(host_id)
         if member is None:
             raise UnknownHost(host_id)
-        if member.down_since is not None:
+        if member.down_since is not None or member.link is None:
             raise HostNotReady(host_id, job_id, "is not connected")
         return member.link
 
@@ -150,8 +151,18 @@ class Membership:
     def lost(self, host_id: str, link: IHostLink) -> None:
         """A host can't be reached, if this is the way to it still."""
         member = self._members.get(host_id)
-        if member is None or member.link is not link or member.down_since is not None:
-            return
+        if member is not None and member.link is link and member.down_since is None:
+            self._set_down(host_id, member)
+
+    def missed(self, host_id: str, instance: str) -> None:
+        """A host was there under an earlier leader and is not now: keep its place, unless it is back."""
+        if host_id not in self._members:
+            member = self._members[host_id] = _Member(None, instance)
+            self._state.add_host(host_id, {}, ())
+            self._tell(HostEventKind.ADD, host_id)
+            self._set_down(host_id, member)
+
+    def _set_down(self, host_id: str, member: _Member) -> None:
         member.down_since = self._clock.seconds()
         self._down[host_id] = None
         self._state.set_down(host_id)

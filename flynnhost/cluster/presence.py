@@ -122,7 +122,9 @@ class Presence(Service):
                 await backoff.wait()
                 continue
             as_found = Compare(key, "mod", "==", known.mod_revision if known else 0)
-            if (await self._etcd.txn([as_found], [Put(key, encode(record), lease.id)])).succeeded:
+            value = encode(record)
+            puts = [Put(key, value, lease.id), Put(self._keys.member(record.id), value)]
+            if (await self._etcd.txn([as_found], puts)).succeeded:
                 return
 
     # --- ILeaseHolder ---------------------------------------------------------

@@ -2,6 +2,7 @@
 
 ``hosts/ID`` is there while the host is, ``candidates/N`` while the host that holds the slot may
 lead, and ``leader`` while somebody leads. Each is on the lease of the host that wrote it.
+``members/ID`` stays when the host is gone, until a leader has given it up.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Keys:
         return KeyRange.prefix(self.prefix + b"hosts/")
 
     @property
+    def members(self) -> KeyRange:
+        """The records of all hosts that are there, or are waited for."""
+        return KeyRange.prefix(self.prefix + b"members/")
+
+    @property
     def candidates(self) -> KeyRange:
         """The slots of all candidates."""
         return KeyRange.prefix(self.prefix + b"candidates/")
@@ -70,6 +76,10 @@ class Keys:
     def host(self, host_id: str) -> bytes:
         """A host's record."""
         return self.prefix + b"hosts/" + host_id.encode()
+
+    def member(self, host_id: str) -> bytes:
+        """A host's record that outlives it."""
+        return self.prefix + b"members/" + host_id.encode()
 
     def candidate(self, slot: int) -> bytes:
         """A candidate's slot."""

@@ -1,32 +1,48 @@
-"""Which hosts etcd knows to be there, for a leader that waits for their reports."""
+"""Which hosts etcd knows, for the leader: those that are there, and those that were a short time ago."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
+from flynnhost.background import Background, Backoff
 from flynnhost.cluster.leader import Leader
+from flynnhost.cluster.presence import EtcdTrouble
 from flynnhost.cluster.records import HostRecord, Keys, decode
 from flynnhost.etcd.mirror import Mirror
-from flynnhost.interfaces import IEtcd
-from flynnhost.keyvalues import KeyValue
+from flynnhost.interfaces import IEtcd, ISubscription
+from flynnhost.keyvalues import Compare, Delete, KeyValue
+from flynnhost.model import HostEvent, HostEventKind
 
 
 @define(eq=False)
 class RegisteredHosts(Service):
-    """Tells a leader which hosts are registered, and again whenever that changes."""
+    """Tells a leader which hosts there are, and again whenever that changes; and which ones an earlier
+    leader had that are not there now. Of these the records are removed when the leader gives them up.
+
+    :param condition: what must hold in etcd for whatever this leader writes; None when it does not
+        lead any more.
+    :param chance: gives numbers from 0 to below 1.
+    """
+
+    log = Logger()
 
     _clock: IReactorTime
     _etcd: IEtcd
     _keys: Keys
     _leader: Leader
+    _condition: Callable[[], Compare | None]
     _chance: Callable[[], float] = random.random
+    _members: dict[str, HostRecord] = field(init=False, factory=dict)
     _mirror: Mirror = field(init=False)
+    _subscription: ISubscription | None = field(init=False, default=None)
+    _background: Background = field(init=False, factory=lambda: Background("the records of hosts"))
 
     def __attrs_post_init__(self) -> None:
         self._mirror = Mirror(self._clock, self._etcd, self._keys.hosts, self, self._chance)
@@ -34,12 +50,31 @@ class RegisteredHosts(Service):
     def startService(self) -> None:
         """Begin to look."""
         super().startService()
-        self._mirror.start()
+        self._subscription = self._leader.events.subscribe(self._happened)
+        self._background.run(self._look(), "looking which hosts there were")
 
     def stopService(self) -> Deferred[None]:
         """Look no longer."""
         super().stopService()
-        return self._mirror.stop()
+        if self._subscription is not None:
+            self._subscription.cancel()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._background.cancel()
+        await self._mirror.stop()
+
+    async def _look(self) -> None:
+        backoff = self._backoff()
+        while True:
+            try:
+                found = await self._etcd.get(self._keys.members)
+                break
+            except EtcdTrouble as e:
+                self.log.warn("It is not known yet which hosts there were: {reason}", reason=str(e))
+                await backoff.wait()
+        self._members = {record.id: record for record in _records(found.values)}
+        self._mirror.start()
 
     # --- IMirrorListener ------------------------------------------------------
 
@@ -59,9 +94,37 @@ class RegisteredHosts(Service):
         """See ``IMirrorListener``. What was known is waited for."""
 
     def _tell(self) -> None:
-        if self._mirror.synced:
-            self._leader.expect(
-                record.id
-                for kv in self._mirror.values.values()
-                if (record := decode(kv.value, HostRecord)) is not None
-            )
+        if not self._mirror.synced:
+            return
+        present = {record.id for record in _records(self._mirror.values.values())}
+        missed, self._members = self._members, {}
+        for record in missed.values():
+            if record.id not in present:
+                self._leader.miss_host(record.id, record.instance)
+        self._leader.expect(present)
+
+    # --- hosts that are given up ----------------------------------------------
+
+    def _happened(self, _: str, event: HostEvent) -> None:
+        if event.kind is HostEventKind.REMOVE:
+            self._background.run(self._forget(event.host_id), "forgetting a host")
+
+    async def _forget(self, host_id: str) -> None:
+        gone = Compare(self._keys.host(host_id), "create", "==", 0)
+        backoff = self._backoff()
+        while (leading := self._condition()) is not None:
+            try:
+                await self._etcd.txn([leading, gone], [Delete(self._keys.member(host_id))])
+                return
+            except EtcdTrouble:
+                await backoff.wait()
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._clock, 0.1, 5.0, self._chance)
+
+
+def _records(values: Iterable[KeyValue]) -> Iterator[HostRecord]:
+    for kv in values:
+        record = decode(kv.value, HostRecord)
+        if record is not None:
+            yield record
