@@ -1,15 +1,19 @@
 # All that happens here is in etc/setup/, in scripts of a page each.
 .DEFAULT_GOAL := help
-.PHONY: help run test unit bench check lint format lock changelog build clean
+.PHONY: help run etcd test unit bench check lint format lock changelog build clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\)[a-z ]*:.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
 		printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo "make run takes HOST_ID, LISTEN, EXTERNAL, STATE_DIR and ARGS, as in: make run HOST_ID=h1"
+	@echo "make run takes HOST_ID, LISTEN, EXTERNAL, STATE_DIR, ETCD and ARGS, as in: make run HOST_ID=h1"
+	@echo "make etcd, then make run N=1, make run N=2, ... in terminals of their own try out a cluster"
 
-run: ## Set up this machine and run a cluster of one host on it
+run: ## Set up this machine and run a cluster of one host on it; N=1, N=2, ... for one of several
 	@etc/setup/run.sh
+
+etcd: ## Set up and run an etcd that clusters can be tried out with
+	@etc/setup/etcd.sh
 
 test: ## Set up this machine for tests, then run the linters and every test
 	@etc/setup/test.sh all

@@ -1,7 +1,9 @@
-"""Runs flynn-host in the foreground as a cluster of one host, and says what to try once it is ready.
+"""Runs flynn-host in the foreground, and says what to try once it is ready: a cluster of one host, or
+one of several hosts that try a cluster out on this machine.
 
-Takes its settings from the environment: LISTEN, HOST_ID, EXTERNAL, STATE_DIR, and ARGS for any
-further options. Ends with 0 when it was asked to end, as by Ctrl-C, else with flynn-host's status.
+Takes its settings from the environment: LISTEN, HOST_ID, EXTERNAL, STATE_DIR, ETCD for a host of a
+cluster, N for one of those on this machine, and ARGS for any further options. Ends with 0 when it was
+asked to end, as by Ctrl-C, else with flynn-host's status.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_LISTEN = "tcp:1113:interface=127.0.0.1"
+DEFAULT_ETCD = "http://127.0.0.1:2379"
 PATIENCE = 30
 
 NEXT = """
@@ -58,12 +61,37 @@ def state_directory(environment: Mapping[str, str]) -> str:
     return environment.get("STATE_DIR") or default
 
 
+def numbered(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of one of several hosts on this machine, each of which has a loopback address of its own.
+
+    :param environment: where ``N`` is the host's number from 1 to 254, if it is one of these.
+    :raises SystemExit: when it can't be one.
+    """
+    number = environment.get("N", "")
+    if not number:
+        return dict(environment)
+    if not number.isascii() or not number.isdecimal() or not 1 <= int(number) <= 254:
+        raise SystemExit(f"N must be a number from 1 to 254, not {number!r}")
+    address = f"127.0.0.{number}"
+    base = Path(state_directory(environment))
+    return {
+        "ETCD": DEFAULT_ETCD,
+        "HOST_ID": f"h{number}",
+        "LISTEN": f"tcp:1113:interface={address}",
+        "EXTERNAL": address,
+        "BIND": address,
+        **{name: value for name, value in environment.items() if value},
+        "STATE_DIR": str(base.with_name(f"{base.name}-{number}")),
+    }
+
+
 def command(environment: Mapping[str, str]) -> list[str]:
     """What is run.
 
     :param environment: the variables that have the settings.
     """
-    line = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "flynn-host", "--solo"]
+    line = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "flynn-host"]
+    line += ["--etcd", etcd] if (etcd := environment.get("ETCD")) else ["--solo"]
     line += ["--listen", environment.get("LISTEN") or DEFAULT_LISTEN]
     line += ["--state-dir", state_directory(environment)]
     if host_id := environment.get("HOST_ID"):
@@ -71,6 +99,8 @@ def command(environment: Mapping[str, str]) -> list[str]:
     external = environment.get("EXTERNAL") or ("" if has_default_route() else "127.0.0.1")
     if external:
         line += ["--external", external]
+    if bind := environment.get("BIND"):
+        line += ["--bind", bind]
     return line + shlex.split(environment.get("ARGS", ""))
 
 
@@ -107,11 +137,11 @@ def ready_host(url: str) -> str | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never ask a proxy for ourselves
     try:
         opener.open(f"{url}/ready", timeout=5).close()
-        with opener.open(f"{url}/cluster/hosts", timeout=5) as reply:
-            hosts: list[dict[str, Any]] = json.load(reply)
+        with opener.open(f"{url}/host/status", timeout=5) as reply:
+            status: dict[str, Any] = json.load(reply)
     except (OSError, ValueError):
         return None
-    return hosts[0]["id"] if hosts else None
+    return str(status["id"])
 
 
 def is_taken(url: str) -> bool:
@@ -166,8 +196,9 @@ def _end_with_parent() -> None:
 
 def main() -> int:
     """Run flynn-host until it ends; the status to exit with."""
-    listen = os.environ.get("LISTEN") or DEFAULT_LISTEN
-    state_dir = state_directory(os.environ)
+    environment = numbered(os.environ)
+    listen = environment.get("LISTEN") or DEFAULT_LISTEN
+    state_dir = state_directory(environment)
     url = url_of(listen)
     asked = False
     if url and is_taken(url):
@@ -181,7 +212,7 @@ def main() -> int:
 
     with foreground():
         # A process group of its own: whatever signal comes to us or all around us, it gets exactly one.
-        process = subprocess.Popen(command(os.environ), process_group=0, preexec_fn=_end_with_parent)
+        process = subprocess.Popen(command(environment), process_group=0, preexec_fn=_end_with_parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, end)
         if url:

@@ -71,10 +71,16 @@ class SessionConnector:
         protocol = _Client(self._reactor, addr, self._headers(), begin)
         endpoint = HostnameEndpoint(self._reactor, host.strip("[]"), int(port), timeout=self._within)
         try:
-            await endpoint.connect(Factory.forProtocol(lambda: protocol))
+            await endpoint.connect(_QuietFactory.forProtocol(lambda: protocol))
         except (ConnectError, ConnectingCancelledError, DNSLookupError) as e:
             raise NotReady(f"nobody answers at {addr}: {e}") from e
         return await protocol.opened
+
+
+class _QuietFactory(Factory):
+    """Each session has one, and the sessions are in the log already."""
+
+    noisy = False
 
 
 def _too_late(addr: str, within: float) -> Failure:

@@ -60,6 +60,32 @@ class TestCommand:
             *("--tag", "a b"),
         ]
 
+    def test_a_host_of_a_cluster_has_an_etcd(self) -> None:
+        line = serve.command({"ETCD": "http://10.0.0.9:2379"})
+        assert line[4:6] == ["--etcd", "http://10.0.0.9:2379"]
+        assert "--solo" not in line
+
+    def test_numbered_hosts_share_a_machine(self) -> None:
+        line = serve.command(serve.numbered({"N": "2", "STATE_DIR": "/tmp/state", "HOST_ID": ""}))
+        assert line[4:] == [
+            *("--etcd", "http://127.0.0.1:2379"),
+            *("--listen", "tcp:1113:interface=127.0.0.2"),
+            *("--state-dir", "/tmp/state-2"),
+            *("--id", "h2"),
+            *("--external", "127.0.0.2"),
+            *("--bind", "127.0.0.2"),
+        ]
+
+    def test_what_is_said_overrules_the_number(self) -> None:
+        line = serve.command(serve.numbered({"N": "2", "HOST_ID": "web", "ETCD": "http://10.0.0.9:2379"}))
+        assert line[line.index("--id") + 1] == "web"
+        assert line[line.index("--etcd") + 1] == "http://10.0.0.9:2379"
+
+    @pytest.mark.parametrize("number", ["0", "255", "x", "1.5", "٣"])
+    def test_bad_number(self, number: str) -> None:
+        with pytest.raises(SystemExit, match="N must be a number from 1 to 254"):
+            serve.numbered({"N": number})
+
     def test_without_a_way_out_the_host_is_known_by_its_loopback_address(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
