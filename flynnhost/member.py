@@ -82,7 +82,9 @@ class Member(OrderedServices):
             identity.boot,
         )
         presence = Presence(reactor, boottime, etcd, KEYS, host_record, lease_ttl)
-        self._election = EtcdElection(reactor, etcd, KEYS, host_id, leadership, leader_record)
+        self._election = EtcdElection(
+            reactor, etcd, KEYS, host_id, leadership, leader_record, heard=lambda: agent.highest_term
+        )
         presence.add(self._election)
         follower.add(self._follow)
         follower.add(self._election.leader_changed)

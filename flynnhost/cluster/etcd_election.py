@@ -2,7 +2,7 @@
 
 A bounded number of slots keeps the hosts from waking each other: candidates follow the slots, all
 others the leader's record only, and try for a slot when it changes. The term is the create
-revision of the winning key, which no other key ever has.
+revision of the winning key, which no other key ever has, plus the base that ``Terms`` is about.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from flynnhost.background import Background, Backoff
 from flynnhost.cluster.presence import EtcdTrouble
 from flynnhost.cluster.records import Keys, LeaderRecord, encode
+from flynnhost.cluster.terms import Terms
 from flynnhost.errors import LeaseLost
 from flynnhost.etcd.lease import Lease
 from flynnhost.etcd.mirror import Mirror
@@ -37,7 +38,7 @@ SPREAD = 1.0
 class _Candidacy:
     """A slot that this host holds.
 
-    :param revision: the create revision of its key, and the term if it wins.
+    :param revision: the create revision of its key.
     """
 
     key: bytes
@@ -54,6 +55,7 @@ class EtcdElection(Service):
     :param leadership: is told of the outcome.
     :param record: what the leader's record is to be, for a term.
     :param chance: gives numbers from 0 to below 1.
+    :param heard: the highest term of which this host knows.
     """
 
     log = Logger()
@@ -66,14 +68,20 @@ class EtcdElection(Service):
     _record: Callable[[int], LeaderRecord]
     _max_candidates: int = MAX_CANDIDATES
     _chance: Callable[[], float] = random.random
+    _heard: Callable[[], int] = lambda: 0
+    _terms: Terms = field(init=False)
     _lease: Lease | None = field(init=False, default=None)
     _candidacy: _Candidacy | None = field(init=False, default=None)
     _mirror: Mirror | None = field(init=False, default=None)
     _leads: bool = field(init=False, default=False)
+    _taking_over: bool = field(init=False, default=False)
     _doubtful: bool = field(init=False, default=False)
     _campaigning: bool = field(init=False, default=False)
     _background: Background = field(init=False, factory=lambda: Background("the election"))
     _writing: Background = field(init=False, factory=lambda: Background("the leader's record"))
+
+    def __attrs_post_init__(self) -> None:
+        self._terms = Terms(self._etcd, self._keys)
 
     def leads(self) -> bool:
         """Whether it is certain that this host leads. Ask before every act of a leader."""
@@ -169,6 +177,7 @@ class EtcdElection(Service):
 
     async def _claim(self, lease: Lease) -> _Candidacy | None:
         """Take a free slot. None if there is none."""
+        await self._terms.raise_above(self._heard())
         while True:
             found = await self._etcd.get(self._keys.candidates)
             for kv in found.values:
@@ -240,8 +249,15 @@ class EtcdElection(Service):
         sure = not self._doubtful and candidacy.lease.valid()
         if self._leads and not sure:
             self._step_down()
-        elif not self._leads and sure and mirror.synced and self._is_first(candidacy, mirror):
-            self._step_up(candidacy)
+        elif self._may_lead() and not self._taking_over:
+            self._taking_over = True
+            self._background.run(self._take_over(candidacy), "taking over the leadership")
+
+    def _may_lead(self) -> bool:
+        candidacy, mirror = self._candidacy, self._mirror
+        if self._leads or self._doubtful or candidacy is None or mirror is None:
+            return False
+        return candidacy.lease.valid() and mirror.synced and self._is_first(candidacy, mirror)
 
     @staticmethod
     def _has_slot(candidacy: _Candidacy, mirror: Mirror) -> bool:
@@ -256,13 +272,29 @@ class EtcdElection(Service):
             return False
         return min(kv.create_revision for kv in mirror.values.values()) == candidacy.revision
 
-    def _step_up(self, candidacy: _Candidacy) -> None:
-        self._leads = True
-        self._leadership.elected(candidacy.revision)
-        self._writing.run(self._write_record(candidacy), "writing the leader's record")
+    async def _take_over(self, candidacy: _Candidacy) -> None:
+        """Lead, with a term that is above all that were before: the base is read when they are over."""
+        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
+        try:
+            while candidacy is self._candidacy and self._may_lead():
+                try:
+                    base = await self._terms.base()
+                except EtcdTrouble as e:
+                    self.log.warn("This host can't take over yet: {reason}", reason=str(e))
+                    await backoff.wait()
+                    continue
+                if candidacy is self._candidacy and self._may_lead():
+                    self._step_up(candidacy, base + candidacy.revision)
+        finally:
+            self._taking_over = False
 
-    async def _write_record(self, candidacy: _Candidacy) -> None:
-        value = encode(self._record(candidacy.revision))
+    def _step_up(self, candidacy: _Candidacy, term: int) -> None:
+        self._leads = True
+        self._leadership.elected(term)
+        self._writing.run(self._write_record(candidacy, term), "writing the leader's record")
+
+    async def _write_record(self, candidacy: _Candidacy, term: int) -> None:
+        value = encode(self._record(term))
         ours = Compare(candidacy.key, "create", "==", candidacy.revision)
         backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
         while self._leads and candidacy is self._candidacy:

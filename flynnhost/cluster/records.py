@@ -2,7 +2,7 @@
 
 ``hosts/ID`` is there while the host is, ``candidates/N`` while the host that holds the slot may
 lead, and ``leader`` while somebody leads. Each is on the lease of the host that wrote it.
-``members/ID`` stays when the host is gone, until a leader has given it up.
+``members/ID`` stays when the host is gone, until a leader has given it up, and ``base`` for ever.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ class Keys:
     def leader(self) -> bytes:
         """The leader's record."""
         return self.prefix + b"leader"
+
+    @property
+    def base(self) -> bytes:
+        """What is added to revisions for terms; see ``Terms``."""
+        return self.prefix + b"base"
 
     def host(self, host_id: str) -> bytes:
         """A host's record."""

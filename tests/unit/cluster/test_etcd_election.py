@@ -30,6 +30,7 @@ class _Host:
     etcd: FakeEtcdClient
     clock: Clock
     instance: str = ""
+    heard: int = 0
     terms: list[int] = field(factory=list)
     leads: bool = False
     presence: Presence = field(init=False)
@@ -56,6 +57,7 @@ class _Host:
             self,
             lambda term: LeaderRecord(self.name, addr, term),
             chance=chance,
+            heard=lambda: self.heard,
         )
         self.follower = LeaderFollower(self.clock, self.etcd, keys, chance)
         self.presence.add(self.election)
@@ -64,6 +66,7 @@ class _Host:
     def elected(self, term: int) -> None:
         assert not self.leads
         self.leads = True
+        self.heard = max(self.heard, term)
         self.terms.append(term)
 
     def deposed(self) -> Deferred[None]:
@@ -91,8 +94,8 @@ class _Cluster:
     def __attrs_post_init__(self) -> None:
         self.etcd = FakeEtcd(self.clock)
 
-    def add(self, name: str, instance: str = "") -> _Host:
-        host = _Host(name, self.etcd.client(name), self.clock, instance)
+    def add(self, name: str, instance: str = "", heard: int = 0) -> _Host:
+        host = _Host(name, self.etcd.client(name), self.clock, instance, heard)
         self.hosts.append(host)
         host.start()
         return host
@@ -133,7 +136,7 @@ def cluster() -> _Cluster:
     cluster = _Cluster()
     for name in ("h1", "h2", "h3"):
         cluster.add(name)
-        cluster.pass_time(0.2)
+        cluster.pass_time(1)
     return cluster
 
 
@@ -165,7 +168,7 @@ def test_resigning_is_quick(cluster: _Cluster) -> None:
     """A leader that stops hands over in a moment."""
     first = cluster.leader()
     first.stop()
-    cluster.pass_time(0.2)
+    cluster.pass_time(0.5)
     assert cluster.leader() is not first
 
 
@@ -212,7 +215,7 @@ def test_answers_that_are_lost(cluster: _Cluster) -> None:
     cluster.pass_time(30)
     slots: list[Found] = []
     cluster.etcd.client().get(Keys().candidates).addCallback(slots.append)
-    cluster.pass_time(0.2)
+    cluster.pass_time(0.5)
     assert sorted(kv.value for kv in slots[0].values) == [b"h1", b"h2", b"h3", b"h4"]
 
 
@@ -268,6 +271,46 @@ def test_paused_leader(cluster: _Cluster) -> None:
     assert not first.election.leads()
     cluster.pass_time(10)
     assert cluster.leader().terms[-1] >= first.terms[0]
+
+
+def test_solo_host_joins() -> None:
+    """A host that was a cluster of its own has heard terms that etcd's revisions don't reach: it can lead."""
+    cluster = _Cluster()
+    former = cluster.add("h1", heard=1000)
+    cluster.pass_time(2)
+    assert former.leads
+    assert former.terms[0] > 1000
+    other = cluster.add("h2")
+    cluster.pass_time(2)
+    former.stop()
+    cluster.pass_time(2)
+    assert other.leads
+    assert other.terms[0] > former.terms[0]
+
+
+def test_etcd_begins_anew(cluster: _Cluster) -> None:
+    """Terms go on growing when all of etcd's data is lost, and its revisions begin anew."""
+    heard = cluster.leader().terms[-1]
+    for host in cluster.hosts:
+        host.stop()
+        host.heard = heard
+    fresh = _Cluster(cluster.clock)
+    for host in cluster.hosts:
+        fresh.add(host.name, heard=host.heard)
+    cluster.pass_time(3)
+    assert fresh.leader().terms[0] > heard
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"nonsense", b"9" * 30])
+def test_base_that_no_host_wrote(value: bytes, cluster: _Cluster) -> None:
+    """With a base of terms that can't be right nobody leads, rather than with a term that is too low."""
+    cluster.leader().stop()
+    cluster.etcd.client().put(Keys().base, value)
+    cluster.pass_time(5)
+    assert not [host for host in cluster.hosts if host.leads]
+    cluster.etcd.client().delete(Keys().base)
+    cluster.pass_time(5)
+    assert cluster.leader()
 
 
 @pytest.mark.parametrize("seed", range(30))
