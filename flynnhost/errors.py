@@ -329,8 +329,14 @@ class FellBehind(FlynnHostError):
 # --- etcd ---
 
 
+class EtcdTrouble(FlynnHostError):
+    """etcd did not do what was asked of it. Who needs it done tries again, until etcd or its
+    operator has changed its mind.
+    """
+
+
 @frozen
-class EtcdUnavailable(FlynnHostError):
+class EtcdUnavailable(EtcdTrouble):
     """No member of etcd gave an answer that counts. Try again later.
 
     What was asked for may have been done all the same, even twice: look before trying again.
@@ -343,7 +349,7 @@ class EtcdUnavailable(FlynnHostError):
 
 
 @frozen
-class EtcdRefused(FlynnHostError):
+class EtcdRefused(EtcdTrouble):
     """etcd understood the request and said no; trying again won't help.
 
     :param reason: etcd's own words.
@@ -356,7 +362,7 @@ class EtcdRefused(FlynnHostError):
 
 
 @frozen
-class PermissionDenied(FlynnHostError):
+class PermissionDenied(EtcdTrouble):
     """etcd does not know our user, or does not let it do this; an operator has to change that."""
 
     reason: str

@@ -16,6 +16,8 @@ from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
 from flynnhost.cluster.registered import RegisteredHosts
+from flynnhost.discovery.records import Instance, ServiceKeys
+from flynnhost.discovery.registration import Registration
 from flynnhost.http.session_client import SessionConnector
 from flynnhost.interfaces import Following, IEtcd, ILeadership
 from flynnhost.services import OrderedServices
@@ -72,6 +74,9 @@ class Member(OrderedServices):
         def leader_record(term: int) -> LeaderRecord:
             return LeaderRecord(host_id, addr(), term, since(term).isoformat().replace("+00:00", "Z"))
 
+        def instance() -> Instance:
+            return Instance(addr(), meta={"id": host_id})
+
         follower = LeaderFollower(reactor, etcd, KEYS)
         self._session = LeaderSession(
             reactor,
@@ -82,13 +87,22 @@ class Member(OrderedServices):
             identity.boot,
         )
         presence = Presence(reactor, boottime, etcd, KEYS, host_record, lease_ttl)
+        registration = Registration(reactor, etcd, ServiceKeys(KEYS.prefix), instance)
         self._election = EtcdElection(
-            reactor, etcd, KEYS, host_id, leadership, leader_record, heard=lambda: agent.highest_term
+            reactor,
+            etcd,
+            KEYS,
+            host_id,
+            leadership,
+            leader_record,
+            registration.leader_keys,
+            heard=lambda: agent.highest_term,
         )
+        presence.add(registration)
         presence.add(self._election)
         follower.add(self._follow)
         follower.add(self._election.leader_changed)
-        for service in (self._session, follower, presence, self._election):
+        for service in (self._session, follower, presence, registration, self._election):
             service.setServiceParent(self)
         self.following = Following(lambda: follower.leader, lambda: self._session.joined_term, follower.add)
 

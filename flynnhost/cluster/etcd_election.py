@@ -8,9 +8,9 @@ revision of the winning key, which no other key ever has, plus the base that ``T
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,32 +18,21 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
-from flynnhost.cluster.presence import EtcdTrouble
-from flynnhost.cluster.records import Keys, LeaderRecord, encode
+from flynnhost.cluster.candidacy import Candidacy, claim
+from flynnhost.cluster.leader_keys import LeaderKeys
+from flynnhost.cluster.records import Keys, LeaderRecord
 from flynnhost.cluster.terms import Terms
-from flynnhost.errors import LeaseLost
+from flynnhost.errors import EtcdTrouble, LeaseLost
 from flynnhost.etcd.lease import Lease
 from flynnhost.etcd.mirror import Mirror
 from flynnhost.interfaces import IEtcd, ILeadership
-from flynnhost.keyvalues import Compare, Delete, Get, KeyValue, Put
+from flynnhost.keyvalues import Compare, Delete, Get, KeyValue
 
 MAX_CANDIDATES = 7
 """How many hosts may be elected at a time: with seven, all at once are hardly ever lost."""
 
 SPREAD = 1.0
 """Seconds over which hosts spread their tries for a slot when there is a leader already."""
-
-
-@frozen
-class _Candidacy:
-    """A slot that this host holds.
-
-    :param revision: the create revision of its key.
-    """
-
-    key: bytes
-    revision: int
-    lease: Lease
 
 
 @define(eq=False)
@@ -54,6 +43,8 @@ class EtcdElection(Service):
 
     :param leadership: is told of the outcome.
     :param record: what the leader's record is to be, for a term.
+    :param further: what else a leader writes, always with its record and for as long: keys, with
+        their values. The same keys for every host.
     :param chance: gives numbers from 0 to below 1.
     :param heard: the highest term of which this host knows.
     """
@@ -66,22 +57,26 @@ class EtcdElection(Service):
     _host_id: str
     _leadership: ILeadership
     _record: Callable[[int], LeaderRecord]
+    _further: Callable[[], Mapping[bytes, bytes]] = dict
     _max_candidates: int = MAX_CANDIDATES
     _chance: Callable[[], float] = random.random
     _heard: Callable[[], int] = lambda: 0
     _terms: Terms = field(init=False)
     _lease: Lease | None = field(init=False, default=None)
-    _candidacy: _Candidacy | None = field(init=False, default=None)
+    _candidacy: Candidacy | None = field(init=False, default=None)
     _mirror: Mirror | None = field(init=False, default=None)
     _leads: bool = field(init=False, default=False)
     _taking_over: bool = field(init=False, default=False)
     _doubtful: bool = field(init=False, default=False)
     _campaigning: bool = field(init=False, default=False)
     _background: Background = field(init=False, factory=lambda: Background("the election"))
-    _writing: Background = field(init=False, factory=lambda: Background("the leader's record"))
+    _leader_keys: LeaderKeys = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._terms = Terms(self._etcd, self._keys)
+        self._leader_keys = LeaderKeys(
+            self._clock, self._etcd, self._keys, self._record, self._further, self._chance
+        )
 
     def leads(self) -> bool:
         """Whether it is certain that this host leads. Ask before every act of a leader."""
@@ -91,7 +86,7 @@ class EtcdElection(Service):
         """What must hold in etcd for whatever a leader writes there; None when this host does not lead."""
         if not self.leads() or self._candidacy is None:
             return None
-        return Compare(self._candidacy.key, "create", "==", self._candidacy.revision)
+        return self._candidacy.ours
 
     def startService(self) -> None:
         """Begin to campaign, when this host is present."""
@@ -109,10 +104,9 @@ class EtcdElection(Service):
         candidacy, led = self._candidacy, self._leads
         await self._give_up()
         if candidacy is not None and candidacy.lease.valid():
-            ours = Compare(candidacy.key, "create", "==", candidacy.revision)
-            keys = [candidacy.key, self._keys.leader] if led else [candidacy.key]
+            written = self._leader_keys.removal() if led else ()
             try:
-                await self._etcd.txn([ours], [Delete(key) for key in keys])
+                await self._etcd.txn([candidacy.ours], [Delete(candidacy.key), *written])
             except EtcdTrouble as e:
                 self.log.info("The candidacy is left to end by itself: {reason}", reason=str(e))
 
@@ -141,6 +135,7 @@ class EtcdElection(Service):
 
     def leader_changed(self, record: LeaderRecord | None) -> None:
         """The leader's record changed, or is gone: there may be a slot now."""
+        self._leader_keys.look()
         if self._candidacy is None:
             self.campaign(0.0 if record is None else SPREAD)
 
@@ -163,7 +158,8 @@ class EtcdElection(Service):
             while self._lease is not None and self._candidacy is None:
                 lease = self._lease
                 try:
-                    claimed = await self._claim(lease)
+                    await self._terms.raise_above(self._heard())
+                    claimed = await claim(self._etcd, self._keys, self._host_id, lease, self._max_candidates)
                 except LeaseLost:
                     return
                 except EtcdTrouble:
@@ -175,26 +171,7 @@ class EtcdElection(Service):
         finally:
             self._campaigning = False
 
-    async def _claim(self, lease: Lease) -> _Candidacy | None:
-        """Take a free slot. None if there is none."""
-        await self._terms.raise_above(self._heard())
-        while True:
-            found = await self._etcd.get(self._keys.candidates)
-            for kv in found.values:
-                if kv.lease == lease.id:  # an earlier try, of which no answer came
-                    return _Candidacy(kv.key, kv.create_revision, lease)
-            taken = {kv.key for kv in found.values}
-            slots = (self._keys.candidate(number) for number in range(self._max_candidates))
-            free = next((slot for slot in slots if slot not in taken), None)
-            if free is None:
-                return None
-            result = await self._etcd.txn(
-                [Compare(free, "create", "==", 0)], [Put(free, self._host_id.encode(), lease.id)]
-            )
-            if result.succeeded:
-                return _Candidacy(free, result.revision, lease)
-
-    def _stand(self, candidacy: _Candidacy) -> None:
+    def _stand(self, candidacy: Candidacy) -> None:
         self.log.info("This host is a candidate, of revision {term}", term=candidacy.revision)
         self._candidacy = candidacy
         self._mirror = Mirror(self._clock, self._etcd, self._keys.candidates, self, self._chance)
@@ -243,7 +220,7 @@ class EtcdElection(Service):
         candidacy, mirror = self._candidacy, self._mirror
         if candidacy is None or mirror is None:
             return
-        if mirror.synced and not self._has_slot(candidacy, mirror):
+        if mirror.synced and not candidacy.is_held(mirror):
             self._background.run(self._lose_slot(), "giving up a slot that is another's")
             return
         sure = not self._doubtful and candidacy.lease.valid()
@@ -257,22 +234,9 @@ class EtcdElection(Service):
         candidacy, mirror = self._candidacy, self._mirror
         if self._leads or self._doubtful or candidacy is None or mirror is None:
             return False
-        return candidacy.lease.valid() and mirror.synced and self._is_first(candidacy, mirror)
+        return candidacy.lease.valid() and mirror.synced and candidacy.wins(mirror)
 
-    @staticmethod
-    def _has_slot(candidacy: _Candidacy, mirror: Mirror) -> bool:
-        own = mirror.values.get(candidacy.key)
-        return mirror.revision < candidacy.revision or (
-            own is not None and own.create_revision == candidacy.revision
-        )
-
-    @staticmethod
-    def _is_first(candidacy: _Candidacy, mirror: Mirror) -> bool:
-        if mirror.revision < candidacy.revision:
-            return False
-        return min(kv.create_revision for kv in mirror.values.values()) == candidacy.revision
-
-    async def _take_over(self, candidacy: _Candidacy) -> None:
+    async def _take_over(self, candidacy: Candidacy) -> None:
         """Lead, with a term that is above all that were before: the base is read when they are over."""
         backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
         try:
@@ -288,29 +252,15 @@ class EtcdElection(Service):
         finally:
             self._taking_over = False
 
-    def _step_up(self, candidacy: _Candidacy, term: int) -> None:
+    def _step_up(self, candidacy: Candidacy, term: int) -> None:
         self._leads = True
+        self._leader_keys.hold(candidacy, term)
         self._leadership.elected(term)
-        self._writing.run(self._write_record(candidacy, term), "writing the leader's record")
-
-    async def _write_record(self, candidacy: _Candidacy, term: int) -> None:
-        value = encode(self._record(term))
-        ours = Compare(candidacy.key, "create", "==", candidacy.revision)
-        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
-        while self._leads and candidacy is self._candidacy:
-            try:
-                await self._etcd.txn([ours], [Put(self._keys.leader, value, candidacy.lease.id)])
-                return  # if the key is not ours any more, the mirror tells
-            except LeaseLost:
-                return
-            except EtcdTrouble:
-                await backoff.wait()
 
     def _step_down(self) -> Deferred[None]:
         self._leads = False
-        deposed = self._leadership.deposed()
-        self._writing.cancel()
-        return deposed
+        self._leader_keys.let_go()
+        return self._leadership.deposed()
 
     async def _lose_slot(self) -> None:
         await self._give_up()

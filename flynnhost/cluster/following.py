@@ -10,8 +10,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from flynnhost.cluster.records import Keys, LeaderRecord, decode
+from flynnhost.cluster.records import Keys, LeaderRecord
 from flynnhost.etcd.mirror import Mirror
+from flynnhost.etcd.values import decode
 from flynnhost.interfaces import IEtcd
 from flynnhost.keyvalues import KeyRange, KeyValue
 

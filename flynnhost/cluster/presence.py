@@ -13,14 +13,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
-from flynnhost.cluster.records import HostRecord, Keys, decode, encode
-from flynnhost.errors import EtcdRefused, EtcdUnavailable, LeaseLost, PermissionDenied
+from flynnhost.cluster.records import HostRecord, Keys
+from flynnhost.errors import EtcdTrouble, LeaseLost
 from flynnhost.etcd.lease import Lease
+from flynnhost.etcd.values import decode, encode
 from flynnhost.interfaces import IEtcd
 from flynnhost.keyvalues import Compare, KeyValue, Put
-
-EtcdTrouble = (EtcdUnavailable, EtcdRefused, PermissionDenied)
-"""What is tried again until etcd, or its operator, has changed its mind."""
 
 
 class IPresenceUser(Protocol):

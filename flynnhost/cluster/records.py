@@ -7,14 +7,9 @@ lead, and ``leader`` while somebody leads. Each is on the lease of the host that
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-import msgspec
 from attrs import frozen
 
 from flynnhost.keyvalues import KeyRange
-
-T = TypeVar("T")
 
 
 @frozen
@@ -89,16 +84,3 @@ class Keys:
     def candidate(self, slot: int) -> bytes:
         """A candidate's slot."""
         return self.prefix + b"candidates/%d" % slot
-
-
-def encode(record: HostRecord | LeaderRecord) -> bytes:
-    """A record as a value."""
-    return msgspec.json.encode(record)
-
-
-def decode(value: bytes, kind: type[T]) -> T | None:
-    """A record from a value; None if it is none, as when it was written by somebody else."""
-    try:
-        return msgspec.json.decode(value, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

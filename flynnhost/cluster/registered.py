@@ -13,9 +13,10 @@ from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
 from flynnhost.cluster.leader import Leader
-from flynnhost.cluster.presence import EtcdTrouble
-from flynnhost.cluster.records import HostRecord, Keys, decode
+from flynnhost.cluster.records import HostRecord, Keys
+from flynnhost.errors import EtcdTrouble
 from flynnhost.etcd.mirror import Mirror
+from flynnhost.etcd.values import decode
 from flynnhost.interfaces import IEtcd, ISubscription
 from flynnhost.keyvalues import Compare, Delete, KeyValue
 from flynnhost.model import HostEvent, HostEventKind

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from flynnhost.errors import EtcdRefused, EtcdUnavailable, LeaseLost, PermissionDenied
+from flynnhost.errors import EtcdTrouble, LeaseLost
 from flynnhost.interfaces import IEtcd
 
 _ANSWER_WITHIN = 0.25
@@ -104,7 +104,7 @@ class Lease:
         if granted:
             try:
                 await self._etcd.revoke(self.id)
-            except (EtcdUnavailable, EtcdRefused, PermissionDenied) as e:
+            except EtcdTrouble as e:
                 self.log.info(
                     "Lease {lease_id} is left to end by itself: {reason}", lease_id=self.id, reason=e
                 )
@@ -136,7 +136,7 @@ class Lease:
             "Lease {lease_id} was not kept alive: {reason}", lease_id=self.id, reason=failure.value
         )
         self._keep_alive_later(self.ttl * _TRY_AGAIN_AFTER)
-        failure.trap(EtcdUnavailable, EtcdRefused, PermissionDenied)
+        failure.trap(EtcdTrouble)
 
     def _keep_alive_later(self, seconds: float) -> None:
         self._next = self._clock.callLater(max(0.0, seconds), self._keep_alive)

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
-from flynnhost.errors import Compacted, EtcdRefused, EtcdUnavailable, FlynnHostError, PermissionDenied
+from flynnhost.errors import Compacted, EtcdTrouble, FlynnHostError
 from flynnhost.interfaces import IEtcd, IKeyWatch
 from flynnhost.keyvalues import Found, KeyEvent, KeyRange, KeyValue
 
@@ -156,7 +156,7 @@ class Mirror:
             try:
                 found.append(await self._etcd.get(self._keys))
                 return
-            except (EtcdUnavailable, EtcdRefused, PermissionDenied) as e:
+            except EtcdTrouble as e:
                 self.log.debug("Can't list keys of etcd: {reason}", reason=str(e))
                 pause = backoff.delay()
 

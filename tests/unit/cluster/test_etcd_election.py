@@ -16,10 +16,14 @@ from flynnhost.cluster.following import LeaderFollower
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
 from flynnhost.errors import Compacted
-from flynnhost.keyvalues import Found
+from flynnhost.etcd.values import decode
+from flynnhost.keyvalues import Delete, Found, KeyRange, KeyValue, Put
 from flynnhost.testing.etcd import FakeEtcd, FakeEtcdClient
 
 TTL = 5
+
+BESIDES = b"/flynn-host/also"
+"""What a leader writes beside its record."""
 
 
 @define(eq=False)
@@ -56,6 +60,7 @@ class _Host:
             self.name,
             self,
             lambda term: LeaderRecord(self.name, addr, term),
+            lambda: {BESIDES: self.name.encode()},
             chance=chance,
             heard=lambda: self.heard,
         )
@@ -124,6 +129,30 @@ class _Cluster:
         ]
         chance.choice(disturbances)()
 
+    def written(self) -> tuple[LeaderRecord | None, str | None]:
+        """The leader's record, and whose is what a leader writes beside it, as etcd has them."""
+        found = {kv.key: kv for kv in self.read(KeyRange.prefix(b"/flynn-host/"))}
+        record, besides = found.get(Keys().leader), found.get(BESIDES)
+        leases = {kv.lease for kv in (record, besides) if kv is not None}
+        assert 0 not in leases
+        assert len(leases) <= 1
+        return (
+            None if record is None else decode(record.value, LeaderRecord),
+            None if besides is None else besides.value.decode(),
+        )
+
+    def read(self, keys: KeyRange) -> tuple[KeyValue, ...]:
+        """What etcd has."""
+        found: list[Found] = []
+        self.etcd.client().get(keys).addCallback(found.append)
+        self.pass_time(0.1)
+        return found[0].values
+
+    def do(self, *operations: Put | Delete) -> None:
+        """What an operator does."""
+        self.etcd.client().txn([], operations)
+        self.pass_time(0.1)
+
     def leader(self) -> _Host:
         (leader,) = [host for host in self.hosts if host.leads]
         assert leader.election.leads()
@@ -162,6 +191,67 @@ def test_leader_is_cut_off(cluster: _Cluster) -> None:
     cluster.pass_time(20)
     assert cluster.leader() is second
     assert first.follower.leader == second.follower.leader
+
+
+def test_what_a_leader_writes(cluster: _Cluster) -> None:
+    """What a leader writes beside its record comes and goes with it, in one transaction."""
+    first = cluster.leader()
+    assert cluster.written() == (LeaderRecord("h1", "h1:1113", first.terms[0]), "h1")
+    first.etcd.partition()
+    for _ in range(60):
+        cluster.pass_time(0.1)
+        record, besides = cluster.written()
+        assert besides == (record and record.id)
+    second = cluster.leader()
+    assert cluster.written() == (
+        LeaderRecord(second.name, f"{second.name}:1113", second.terms[0]),
+        second.name,
+    )
+
+
+def test_the_last_leader_leaves_nothing(cluster: _Cluster) -> None:
+    """A leader that resigns removes what it wrote at once, also when nobody is there to follow it."""
+    for host in cluster.hosts[1:]:
+        host.stop()
+    cluster.pass_time(0.2)
+    host = cluster.leader()
+    host.election.stopService()
+    cluster.pass_time(0.1)
+    assert cluster.written() == (None, None)
+    assert len(cluster.read(Keys().hosts)) == 1
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        Delete(Keys().leader),
+        Delete(BESIDES),
+        Put(Keys().leader, b"what?"),
+        Put(BESIDES, b"h3"),
+    ],
+)
+def test_somebody_touches_what_a_leader_wrote(cluster: _Cluster, touch: Put | Delete) -> None:
+    """What a leader wrote is put right within seconds, and nobody is deposed."""
+    before = cluster.written()
+    cluster.do(touch)
+    cluster.pass_time(6)
+    assert cluster.written() == before
+    assert cluster.leader().terms == [before[0] and before[0].term]
+    for host in cluster.hosts:
+        assert host.follower.leader == before[0]
+
+
+def test_nothing_goes_on_after_the_end(cluster: _Cluster) -> None:
+    """A host that led, lost its slot to somebody's hand, and was stopped, does nothing any more."""
+    (slot, *_) = cluster.read(Keys().candidates)
+    cluster.do(Delete(slot.key))
+    cluster.pass_time(1)
+    assert cluster.leader().name == "h2"
+    for host in cluster.hosts:
+        host.stop()
+    cluster.pass_time(20)
+    assert cluster.written() == (None, None)
+    assert not cluster.clock.getDelayedCalls()
 
 
 def test_resigning_is_quick(cluster: _Cluster) -> None:

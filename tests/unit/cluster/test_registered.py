@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.membership import GRACE
-from flynnhost.cluster.records import HostRecord, Keys, encode
+from flynnhost.cluster.records import HostRecord, Keys
 from flynnhost.cluster.registered import RegisteredHosts
 from flynnhost.errors import HostNotReady, NotReady
+from flynnhost.etcd.values import encode
 from flynnhost.interfaces import IPrepared, Part
 from flynnhost.keyvalues import Compare
 from flynnhost.model import Artifact, Host, HostEvent, Job, JobStatus

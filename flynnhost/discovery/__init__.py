@@ -1,0 +1,1 @@
+"""Service discovery: which services there are, and where."""

@@ -1,0 +1,83 @@
+"""A host's part in a cluster, through an etcd in memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from flynnhost.cluster.records import Keys, LeaderRecord
+from flynnhost.discovery.records import Instance, ServiceKeys
+from flynnhost.discovery.registration import HOSTS
+from flynnhost.etcd.values import decode, encode
+from flynnhost.keyvalues import Found, Get, KeyRange, KeyValue
+from flynnhost.member import Identity, Member
+from flynnhost.testing.etcd import FakeEtcd, turn
+from flynnhost.testing.world import World
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ADDR = "192.0.2.1:1113"
+SERVICES = ServiceKeys(Keys().prefix)
+
+
+class Rig:
+    """A host whose agent is ready."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.etcd = FakeEtcd(self.world.clock)
+        self.terms: list[int] = []
+        self.member = Member(
+            self.world.clock,
+            self.world.clock.seconds,
+            self.etcd.client(),
+            Identity("h1", "instance", "boot"),
+            self.world.start(),
+            self,
+            lambda: ADDR,
+            lambda _term: NOW,
+            5,
+        )
+
+    def elected(self, term: int) -> None:
+        self.terms.append(term)
+
+    def deposed(self) -> Deferred[None]:
+        return succeed(None)
+
+    def run(self, seconds: float = 1.0) -> None:
+        turn(self.world.clock, seconds)
+
+    def read(self) -> dict[bytes, KeyValue]:
+        (found,) = self.etcd.store.txn((), (Get(KeyRange.prefix(Keys().prefix)),), ()).results
+        assert isinstance(found, Found)
+        return {kv.key: kv for kv in found.values}
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.member.startService()
+    rig.run()
+    return rig
+
+
+def test_leads(rig: Rig) -> None:
+    """The first host is elected, and says so to all, in whichever way they look for it."""
+    assert rig.member.leads()
+    (term,) = rig.terms
+    found = rig.read()
+    record = LeaderRecord("h1", ADDR, term, "2026-01-01T00:00:00Z")
+    assert decode(found[Keys().leader].value, LeaderRecord) == record
+    instance = Instance(ADDR, meta={"id": "h1"})
+    assert found[SERVICES.instance(HOSTS, instance.id)].value == encode(instance)
+    assert found[SERVICES.leader(HOSTS)].value == instance.id.encode()
+    assert rig.member.following.leader() == record
+
+
+def test_stopped(rig: Rig) -> None:
+    """A host that is stopped is gone at once: only what is to outlive it is left."""
+    rig.member.stopService()
+    rig.run(0.1)
+    assert sorted(rig.read()) == sorted([Keys().member("h1"), SERVICES.record(HOSTS)])
