@@ -52,11 +52,13 @@ def test_the_host_and_the_cluster_know_nothing_of_http_servers(forbidden: str) -
 
 
 def test_what_all_share_knows_none_of_those_who_share_it() -> None:
-    """The modules at the top of the package use no package of it, but for those that put all together."""
-    shared = tuple(
-        path.name for path in PRODUCT.glob("*.py") if path.name not in ("tap.py", "host.py", "member.py")
-    )
+    """The seams, and the modules at the top of the package, use no other package of it, but for those
+    that put all together.
+    """
+    together = ("tap.py", "host.py", "member.py")
+    shared = ("interfaces", *(path.name for path in PRODUCT.glob("*.py") if path.name not in together))
     packages = [path.parent.name for path in PRODUCT.glob("*/__init__.py")]
+    packages.remove("interfaces")
     assert {
         name: found for name in packages if (found := offenders(f"flynnhost.{name}", within=shared))
     } == {}

@@ -1,0 +1,82 @@
+"""This host, as others see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from flynnhost.interfaces.containers import ILogReceiver, ILogStream, LogQuery
+from flynnhost.model import ActiveJob, Job
+
+
+@frozen
+class Check:
+    """One line of a readiness report."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class IAgent(Interface):
+    """This host and its jobs.
+
+    Until the journal was read, everything but ``readiness`` raises or fails with
+    ``NotReady``: a short list is not an empty host.
+    """
+
+    host_id: str = Attribute("this host's ID")
+    attributes: Mapping[str, str] = Attribute("what the operator says of this host")
+    events: Any = Attribute("IFeed[JobEvent] of all jobs; the key is the job's ID")
+
+    def jobs() -> Mapping[str, ActiveJob]:
+        """All jobs of this host by ID, ended ones too. A view: don't keep it."""
+
+    def job(job_id: str) -> ActiveJob:
+        """One job.
+
+        :raises UnknownJob: when this host has no such job.
+        """
+
+    def accept(jobs: Sequence[Job], term: int) -> Deferred[list[ActiveJob]]:
+        """Take these jobs, all or none, and run them. Fires with them in the given order when
+        they are on disk; what was accepted before with the same content is not run again.
+
+        :param term: of the leader that sends them; 0 for somebody at this very host.
+        :raises InvalidField: when this host can't honour one; the path begins ``[INDEX].``.
+        :raises JobConflict: when an ID is taken by other content.
+        :raises StaleTerm: when a later leader was heard already.
+        :raises JournalFailed: when they could not be written.
+        """
+
+    def stop_job(job_id: str) -> Deferred[ActiveJob]:
+        """End a job: TERM, a grace, KILL. Fires with the job when it has ended.
+
+        :raises UnknownJob: when this host has no such job.
+        :raises JobNotRunning: when it has ended already.
+        :raises TookTooLong: when it did not end in time; the host goes on trying.
+        """
+
+    def signal_job(job_id: str, signal: int) -> Deferred[None]:
+        """Send a signal to a running job. Fires when it was sent.
+
+        :raises UnknownJob: when this host has no such job.
+        :raises JobNotRunning: when it has ended or has not started.
+        """
+
+    def job_output(job_id: str, query: LogQuery, receiver: ILogReceiver) -> Deferred[ILogStream]:
+        """Begin to pass on a job's output; for one that has not started yet, from its start.
+
+        :raises UnknownJob: when this host has no such job.
+        :raises OutputGone: when there is none to be had.
+        """
+
+    def readiness() -> tuple[Check, ...]:
+        """Whether this host can run jobs, point by point."""
+
+    def status() -> Mapping[str, Any]:
+        """What an operator wants to know of this host at a glance, as JSON values."""

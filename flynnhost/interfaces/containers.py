@@ -1,0 +1,243 @@
+"""A container engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+
+@frozen
+class PublishedPort:
+    """A port of the container that the host passes on; ``host_ip`` may be empty for all addresses."""
+
+    container_port: int
+    proto: str
+    host_ip: str
+    host_port: int
+
+
+@frozen
+class Bind:
+    """Something of the host seen in the container.
+
+    :param source: an absolute path of the host, or the name of a volume.
+    """
+
+    source: str
+    target: str
+    writeable: bool
+
+
+@frozen
+class Limits:
+    """What a container may use; None where nothing is limited."""
+
+    memory_bytes: int | None = None
+    memory_reservation_bytes: int | None = None
+    nano_cpus: int | None = None
+    cpu_shares: int | None = None
+    open_files: int | None = None
+    pids: int | None = None
+
+
+@frozen
+class ContainerSpec:
+    """A container to be made. Empty values leave the matter to the image.
+
+    :param volumes: container paths that get a nameless volume of their own.
+    :param keep_output: whether the engine keeps stdout and stderr to be read again.
+    """
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    hostname: str = ""
+    entry_point: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(factory=dict)
+    tty: bool = False
+    stdin: bool = False
+    working_dir: str = ""
+    user: str = ""
+    host_network: bool = False
+    ports: tuple[PublishedPort, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    volumes: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    keep_output: bool = True
+
+
+@frozen
+class ContainerState:
+    """What the engine says of one container.
+
+    :param started_at: when its process was last started; None if it never was.
+    :param exit_code: of its last process; meaningful when it was started and does not run.
+    :param error: the engine's words if it could not start the process.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    running: bool
+    started_at: datetime | None
+    finished_at: datetime | None
+    exit_code: int
+    oom_killed: bool
+    error: str
+    internal_ip: str
+    pid: int
+
+
+@frozen
+class ContainerSummary:
+    """One container of a listing."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    running: bool
+
+
+@frozen
+class LogQuery:
+    """Which part of a container's output is wanted.
+
+    :param tail: how many lines from the end; None for all.
+    :param follow: go on with what is written from now on, until the container ends.
+    """
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    tail: int | None = None
+
+
+class ILogReceiver(Protocol):
+    """Takes a container's output as it comes."""
+
+    def output_received(self, stream: int, data: bytes) -> None:
+        """Some output came.
+
+        :param stream: 1 for stdout, 2 for stderr; always 1 for a container with a TTY.
+        """
+
+    def output_ended(self, error: Exception | None) -> None:
+        """Nothing more will come.
+
+        :param error: why the output may be incomplete; None at its proper end.
+        """
+
+
+class ILogStream(Protocol):
+    """A running transfer of output. It can be paused, which holds back the engine too."""
+
+    def pauseProducing(self) -> None:
+        """Send nothing until ``resumeProducing``."""
+
+    def resumeProducing(self) -> None:
+        """Go on after ``pauseProducing``."""
+
+    def stopProducing(self) -> None:
+        """End the transfer and free all it holds. ``output_ended`` is not called any more."""
+
+
+class IContainerListener(Protocol):
+    """Hears of what happens to containers."""
+
+    def engine_connected(self) -> None:
+        """Events flow (again). Some may have been missed: look at everything once."""
+
+    def engine_lost(self, reason: str) -> None:
+        """Events don't flow any more; the watch goes on trying by itself."""
+
+    def container_changed(self, container_id: str, action: str, labels: Mapping[str, str]) -> None:
+        """A container with our labels did something.
+
+        :param action: the engine's word: ``start``, ``die``, ``oom``, ``destroy`` and others.
+        """
+
+
+class IWatch(Protocol):
+    """A running watch of the engine's events."""
+
+    def stop(self) -> Deferred[None]:
+        """End the watch. Fires when nothing of it runs any more; never fails."""
+
+
+class IContainers(Interface):
+    """A container engine.
+
+    Every Deferred fails with ``EngineUnavailable`` when the engine is gone, does not
+    answer within the adapter's deadline or is shutting down; the work may have been done
+    all the same, so callers look before they repeat it. Other failures are named
+    at each method; anything else the engine refuses is ``EngineRefused``.
+    Cancelling a Deferred stops the wait, not the work.
+    """
+
+    def ping() -> Deferred[None]:
+        """Fires when the engine answers. Has a lane of its own, never held up by other calls."""
+
+    def pull(image: str, progress: Callable[[str], None]) -> Deferred[None]:
+        """Fetch an image. Fires when the engine has it.
+
+        :param progress: called with a short text for people, at most a few times a second.
+        :raises PullFailed: (as the Deferred's failure) when it can't be had, or nothing
+            came for the inactivity deadline.
+        """
+
+    def create(spec: ContainerSpec) -> Deferred[str]:
+        """Make a container without starting it. Fires with its ID.
+
+        :raises ImageMissing: when the engine does not have the image.
+        :raises NameTaken: when there is a container of that name.
+        """
+
+    def start(container_id: str) -> Deferred[None]:
+        """Start a container. Fires also when it runs already.
+
+        :raises NoSuchContainer: when it is not there.
+        :raises PortTaken: when a published port is in use; the container remains, not started.
+        """
+
+    def inspect(container: str) -> Deferred[ContainerState]:
+        """Fires with what is known of a container, by ID or name.
+
+        :raises NoSuchContainer: when it is not there.
+        """
+
+    def kill(container_id: str, signal: int) -> Deferred[None]:
+        """Send a signal to the container's first process. Fires when it was sent.
+
+        :raises NoSuchContainer: when it is not there.
+        :raises ContainerNotRunning: when it has ended.
+        """
+
+    def remove(container_id: str) -> Deferred[None]:
+        """End a container at once and remove it with its nameless volumes. Fires when it
+        is gone, also when it was not there.
+        """
+
+    def list_containers(labels: Mapping[str, str]) -> Deferred[list[ContainerSummary]]:
+        """Fires with all containers, running or not, that have all the labels."""
+
+    def logs(container_id: str, tty: bool, query: LogQuery, receiver: ILogReceiver) -> Deferred[ILogStream]:
+        """Begin to pass on a container's output. Fires when the engine has agreed, before
+        the first output.
+
+        :param tty: whether the container was made with a TTY.
+        :raises NoSuchContainer: when it is not there.
+        """
+
+    def watch(labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
+        """Begin to tell of the containers with these labels, until the watch is stopped,
+        through any loss of the engine.
+        """
+
+    def close() -> Deferred[None]:
+        """Free everything. Fires within seconds even when the engine hangs; never fails."""

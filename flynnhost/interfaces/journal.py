@@ -1,0 +1,51 @@
+"""This host's jobs on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from flynnhost.model import ActiveJob
+
+
+@frozen
+class JournalContents:
+    """What a journal held when it was opened.
+
+    :param highest_term: the highest leader's term this host has seen.
+    :param set_aside: in words, what could not be read and where it was put.
+    """
+
+    jobs: tuple[ActiveJob, ...] = ()
+    highest_term: int = 0
+    set_aside: tuple[str, ...] = ()
+
+
+class IJournal(Interface):
+    """This host's jobs on disk. Later writes of the same job replace earlier ones, in order."""
+
+    def open() -> Deferred[JournalContents]:
+        """Fires with what was written before. What can't be read is set aside, not fatal.
+
+        :raises JournalFailed: when nothing can be written there at all.
+        """
+
+    def write(jobs: Sequence[ActiveJob], term: int = 0) -> Deferred[None]:
+        """Keep these jobs as they are now, all or none. Fires when they are on disk, and fails
+        only when it is certain that they are not, and will not be.
+
+        :param term: also remember this as the highest term seen, if it is.
+        :raises JournalFailed: when they could not be written.
+        """
+
+    def forget(job_ids: Sequence[str]) -> Deferred[None]:
+        """Drop these jobs. Fires when that is on disk.
+
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def close() -> Deferred[None]:
+        """Write what waits, then free everything. Never fails."""
