@@ -17,7 +17,8 @@ from twisted.logger import Logger
 
 from flynnhost import messages
 from flynnhost.agent.foreseeing import foresee
-from flynnhost.agent.leader_talk import LeaderTalk, Request
+from flynnhost.agent.leader_requests import Request
+from flynnhost.agent.leader_talk import LeaderTalk
 from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.background import Background, Backoff
 from flynnhost.errors import FlynnHostError, NotReady, TookTooLong

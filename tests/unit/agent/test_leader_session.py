@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 
 from flynnhost import messages
-from flynnhost.agent import leader_talk
+from flynnhost.agent import leader_outgoing, leader_requests
 from flynnhost.agent.leader_session import REST, LeaderSession
 from flynnhost.errors import EngineRefused, JobConflict, JournalFailed, TookTooLong
 from flynnhost.messages import Beat, Bye, Drop, FromHost, FromLeader, Submit, Take, Welcome
@@ -263,7 +263,7 @@ def test_old_leader_asks(rig: Rig) -> None:
 
 def test_too_much_to_keep(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a host keeps for a leader that does not decide is bounded."""
-    monkeypatch.setattr(leader_talk, "MAX_KEPT_BYTES", 100)
+    monkeypatch.setattr(leader_requests, "MAX_KEPT_BYTES", 100)
     end = rig.joined()
     rig.submit(1, job("a"), check=True)
     rig.submit(2, job("b"), job("c"), check=True)
@@ -365,7 +365,7 @@ def test_not_ready(rig: Rig) -> None:
 
 def test_leader_does_not_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader that takes nothing is left before too much waits for it."""
-    monkeypatch.setattr(leader_talk, "MAX_QUEUED", 10)
+    monkeypatch.setattr(leader_outgoing, "MAX_QUEUED", 10)
     rig.network.window = 2
     rig.joined()
     rig.network.connections[-1][1].stall()
