@@ -10,7 +10,7 @@ from msgspec import Raw
 from twisted.internet.defer import Deferred
 
 from flynnhost import messages
-from flynnhost.cluster import host_session
+from flynnhost.cluster import host_requests
 from flynnhost.cluster.host_session import HostSession
 from flynnhost.cluster.membership import GRACE
 from flynnhost.cluster.sessions import REPORTING_AT_ONCE
@@ -387,7 +387,7 @@ def test_lost_with_jobs(rig: Rig) -> None:
 
 def test_too_many_bytes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many bytes of jobs a host may have to acknowledge is bounded; one job always goes."""
-    monkeypatch.setattr(host_session, "MAX_UNACKNOWLEDGED_BYTES", 10)
+    monkeypatch.setattr(host_requests, "MAX_UNACKNOWLEDGED_BYTES", 10)
     end, other = rig.joined("h1"), rig.joined("h2")
     rig.lead7.submit({"h1": [job("a")]})
     assert isinstance(rig.lead7.submit({"h1": [job("b")]})[0], NotReady)
