@@ -17,6 +17,13 @@ from twisted.python.failure import Failure
 from flynnhost.errors import InvalidField
 from flynnhost.http.open_streams import OpenStreams
 
+BACKLOG = 4096
+"""Connections that may wait to be accepted, unless a description says it; all hosts come at once when
+a leader dies, and one that finds no place tries again ever later. Linux takes as many as it lets anyone.
+"""
+
+_WITH_BACKLOG = ("tcp", "tcp4", "tcp6", "ssl", "unix")
+
 
 @define(eq=False)
 class Listener(Service):
@@ -67,7 +74,7 @@ class Listener(Service):
 
     def _endpoint(self, description: str) -> Any:
         try:
-            return serverFromString(self._reactor, description)
+            return serverFromString(self._reactor, _with_backlog(description))
         except (ValueError, TypeError, KeyError, IndexError) as e:
             raise InvalidField("listen", f"{description!r} is not an endpoint description: {e}") from e
 
@@ -82,6 +89,13 @@ class Listener(Service):
                 " Listen on loopback (--listen tcp:1113:interface=127.0.0.1), or let a firewall protect it",
                 address=address,
             )
+
+
+def _with_backlog(description: str) -> str:
+    kind = description.partition(":")[0]
+    if kind not in _WITH_BACKLOG or ":backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
 
 
 def _reason(error: BaseException | None) -> str:
