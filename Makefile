@@ -1,10 +1,10 @@
 # All that happens here is in etc/setup/, in scripts of a page each.
 .DEFAULT_GOAL := help
-.PHONY: help run etcd test unit bench check lint format lock changelog build clean
+.PHONY: help run etcd test unit bench bench-cluster check lint format lock changelog build clean
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\)[a-z ]*:.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '%-16s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\)[a-z ]*:.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '%-21s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "make run takes HOST_ID, LISTEN, EXTERNAL, STATE_DIR, ETCD and ARGS, as in: make run HOST_ID=h1"
 	@echo "make etcd, then make run N=1, make run N=2, ... in terminals of their own try out a cluster"
@@ -25,6 +25,10 @@ bench: ## Measure how quickly jobs start, beside Docker alone and Swarm, as root
 	@etc/setup/test.sh setup
 	@etc/setup/packages.sh --no-services dockerd=docker.io ip=iproute2 /bin/busybox=busybox-static
 	@.venv/bin/python -m benchmarks.start_jobs $(ARGS)
+
+bench-cluster: ## Measure how quickly a leader commits jobs to simulated hosts; ARGS=--quick for less
+	@etc/setup/test.sh setup
+	@.venv/bin/python -m benchmarks.commit_jobs --report .run/bench-cluster.md $(ARGS)
 
 lint check: ## Run the linters only
 	@etc/setup/test.sh lint

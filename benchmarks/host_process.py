@@ -53,7 +53,7 @@ class HostProcess:
     def start(self) -> float:
         """Start it. Returns the seconds from the exec until it says that it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = _free_port()
+        self.port = free_port()
         with (self.directory / "output").open("wb") as output:
             began = time.monotonic()
             self._process = subprocess.Popen(
@@ -135,7 +135,8 @@ class HostProcess:
         return kept | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(self.bytecode)}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

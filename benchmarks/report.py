@@ -40,9 +40,9 @@ class Report:
         parts = ["\n".join(f"- {key}: {value}" for key, value in self.conditions.items())]
         for network, count in self.results.kinds():
             parts.append(_heading(network, count))
-            parts.append(_table(_systems(self.results.figures(network, count))))
-            parts.append(_table(_compared(count, self.results.figures(network, count))))
-        parts += ["### The process", _table(self._process())]
+            parts.append(table(_systems(self.results.figures(network, count))))
+            parts.append(table(_compared(count, self.results.figures(network, count))))
+        parts += ["### The process", table(self._process())]
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> dict[str, Any]:
@@ -116,7 +116,8 @@ def _memory(memory: Memory) -> str:
     return f"{memory.resident / 1e6:.1f} MB resident, {memory.proportional / 1e6:.1f} MB proportional"
 
 
-def _table(rows: Iterator[Row]) -> str:
+def table(rows: Iterator[Row]) -> str:
+    """Rows of cells as a table in Markdown; the first row names the columns."""
     lines = list(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])

@@ -1,0 +1,1 @@
+"""How quickly a leader commits jobs to hosts that are only simulated."""
