@@ -30,6 +30,7 @@ from flynnhost.agent.stopping import Stopper
 from flynnhost.agent.table import JobTable
 from flynnhost.background import Background, shielded
 from flynnhost.errors import JournalFailed, NotReady, TookTooLong
+from flynnhost.gate import Gate
 from flynnhost.interfaces import (
     Check,
     IAgent,
@@ -81,7 +82,7 @@ class Agent(Service):
     _closed: str = field(init=False, default="the job journal has not been read yet")
     _since: datetime = field(init=False)
     _watch: IWatch | None = field(init=False, default=None)
-    _open_waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _open: Gate = field(init=False, factory=Gate)
 
     def __attrs_post_init__(self) -> None:
         self._since = self._table.now()
@@ -115,12 +116,7 @@ class Agent(Service):
 
     def opened(self) -> Deferred[None]:
         """Fires when this host has read its journal and takes jobs."""
-        waiter: Deferred[None] = Deferred()
-        if self._closed:
-            self._open_waiters.append(waiter)
-        else:
-            waiter.callback(None)
-        return waiter
+        return self._open.wait()
 
     def begin_term(self) -> Deferred[int]:
         """Fires with a term higher than any this host has seen, when that is on disk."""
@@ -144,9 +140,7 @@ class Agent(Service):
             await self._clearing.clear()
         self._closed = ""
         self._take_up()
-        waiters, self._open_waiters = self._open_waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._open.open()
 
     def _restore(self, contents: JournalContents) -> None:
         for lost in contents.set_aside:
@@ -171,6 +165,7 @@ class Agent(Service):
 
     async def _stop(self) -> None:
         self._closed = "this host is shutting down"
+        self._open.shut()
         self._engine.stop()
         self._reconciler.stop()
         if self._watch is not None:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from flynnhost.background import Background, Periodic
 from flynnhost.errors import EngineRefused, EngineUnavailable
+from flynnhost.gate import Gate
 from flynnhost.interfaces import Check, IContainers
 
 PING_INTERVAL = 5.0
@@ -26,7 +27,7 @@ class EngineHealth:
     _background: Background
     _events: str = field(init=False, default="not connected yet")
     _answers: str = field(init=False, default="")
-    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _there: Gate = field(init=False, factory=Gate)
     _periodic: Periodic = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -62,12 +63,7 @@ class EngineHealth:
 
     def back(self) -> Deferred[None]:
         """Fires when the engine is there, at once if it is."""
-        waiter: Deferred[None] = Deferred(self._waiters.remove)
-        if self.up:
-            waiter.callback(None)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+        return self._there.wait()
 
     async def _ping(self) -> None:
         try:
@@ -82,8 +78,7 @@ class EngineHealth:
         self._events, self._answers = events, answers
         if self.up and not was_up:
             self.log.info("The container engine is there")
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            self._there.open()
         elif was_up and not self.up:
+            self._there.shut()
             self.log.error("The container engine is gone: {reason}", reason=self.check.detail)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +18,7 @@ from zope.interface import implementer
 from flynnhost.agent.journal_file import Change, JournalFile, encode
 from flynnhost.agent.journal_rescue import open_journal
 from flynnhost.errors import JournalFailed
+from flynnhost.gate import Gate
 from flynnhost.interfaces import IJournal, JournalContents
 from flynnhost.model import ActiveJob
 
@@ -91,8 +92,7 @@ class SqliteJournal:
     _thread: threading.Thread | None = field(init=False, default=None)
     _pending: dict[_Write, None] = field(init=False, factory=dict)
     _closing: IDelayedCall | None = field(init=False, default=None)
-    _close_waiters: list[Deferred[None]] = field(init=False, factory=list)
-    _ended: bool = field(init=False, default=False)
+    _ended: Gate = field(init=False, factory=Gate)
     _told_of_hang: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -130,18 +130,15 @@ class SqliteJournal:
 
     def close(self) -> Deferred[None]:
         """See ``IJournal``. Fires within seconds, even if the disk hangs."""
-        closed: Deferred[None] = Deferred()
-        if self._thread is None or self._ended:
-            closed.callback(None)
-            return closed
-        self._close_waiters.append(closed)
-        if self._closing is None:
+        if self._thread is None:
+            return succeed(None)
+        if self._closing is None and not self._ended.is_open:
             self._closing = self._reactor.callLater(CLOSE_WITHIN, self._give_up)
             self._queue.put(None)
-        return closed
+        return self._ended.wait()
 
     def _put(self, change: Change) -> Deferred[None]:
-        if self._thread is None or self._closing is not None or self._ended:
+        if self._thread is None or self._closing is not None or self._ended.is_open:
             return fail(JournalFailed("it is closed"))
         if len(self._pending) >= MAX_WAITING:
             return fail(JournalFailed(f"{len(self._pending)} writes wait for the disk already"))
@@ -184,11 +181,7 @@ class SqliteJournal:
         self._tell_closed()
 
     def _tell_closed(self) -> None:
-        self._ended = True
-        waiters, self._close_waiters = self._close_waiters, []
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
+        self._ended.open()
 
     # --- answers of the thread ------------------------------------------------
 

@@ -11,6 +11,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from flynnhost.errors import FlynnHostError
+from flynnhost.gate import Gate
 from flynnhost.http.connection import cut
 from flynnhost.http.media import TEXT
 from flynnhost.interfaces import ILogStream
@@ -27,8 +28,7 @@ class LogResponse:
     _job_id: str
     _stream: ILogStream | None = field(init=False, default=None)
     _stopped: bool = field(init=False, default=False)
-    _over: bool = field(init=False, default=False)
-    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _over: Gate = field(init=False, factory=Gate)
 
     def start(self) -> None:
         """Watch for the client's leaving; nothing is written before ``streaming``."""
@@ -70,12 +70,7 @@ class LogResponse:
 
     def when_over(self) -> Deferred[None]:
         """See ``IOpen.when_over``."""
-        waiter: Deferred[None] = Deferred()
-        if self._over:
-            waiter.callback(None)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+        return self._over.wait()
 
     def close(self) -> None:
         """Cut the connection: a proper end would say that this was all."""
@@ -117,8 +112,4 @@ class LogResponse:
     def _is_over(self) -> None:
         # Only now may anyone go on: before the request knows, they would try to finish it.
         self._stop()
-        self._over = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
+        self._over.open()

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from flynnhost.gate import Gate
 from flynnhost.http.connection import cut
 
 #: How much is written before others get their turn.
@@ -58,8 +59,7 @@ class Outflow:
     _paused: bool = field(init=False, default=False)
     _ending: bool = field(init=False, default=False)
     _stopped: bool = field(init=False, default=False)
-    _over: bool = field(init=False, default=False)
-    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _over: Gate = field(init=False, factory=Gate)
     _next_slice: IDelayedCall | None = field(init=False, default=None)
     _deadline: IDelayedCall | None = field(init=False, default=None)
     _stalled: IDelayedCall | None = field(init=False, default=None)
@@ -77,12 +77,7 @@ class Outflow:
 
     def when_over(self) -> Deferred[None]:
         """See ``IOpen.when_over``."""
-        waiter: Deferred[None] = Deferred()
-        if self._over:
-            waiter.callback(None)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+        return self._over.wait()
 
     @property
     def busy(self) -> bool:
@@ -216,11 +211,7 @@ class Outflow:
     def _is_over(self) -> None:
         # Only now may anyone go on: before the request knows, they would try to finish it.
         self._stop()
-        self._over = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
+        self._over.open()
 
 
 def _cancel(call: IDelayedCall | None) -> None:

@@ -17,6 +17,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping
 from wsproto.utilities import LocalProtocolError, ProtocolError
 from zope.interface import implementer
 
+from flynnhost.gate import Gate
 from flynnhost.interfaces import ISessionUser
 from flynnhost.messages import MAX_MESSAGE_BYTES
 
@@ -45,8 +46,8 @@ class SessionSocket:
     _size: int = field(init=False, default=0)
     _closing: bool = field(init=False, default=False)
     _deadline: IDelayedCall | None = field(init=False, default=None)
-    _over: bool = field(init=False, default=False)
-    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _gone: bool = field(init=False, default=False)
+    _over: Gate = field(init=False, factory=Gate)
     _reason: str = field(init=False, default="")
     full: bool = field(init=False, default=False)
 
@@ -62,7 +63,7 @@ class SessionSocket:
 
     def send(self, message: bytes) -> None:
         """See ``ISessionTransport.send``."""
-        if not self._closing and not self._over:
+        if not self._closing and not self._gone:
             self._write(BytesMessage(message))
 
     def close(self) -> None:
@@ -73,12 +74,7 @@ class SessionSocket:
 
     def when_over(self) -> Deferred[None]:
         """See ``IOpen.when_over``."""
-        waiter: Deferred[None] = Deferred()
-        if self._over:
-            waiter.callback(None)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+        return self._over.wait()
 
     # --- the connection -------------------------------------------------------
 
@@ -97,17 +93,15 @@ class SessionSocket:
 
     def connection_lost(self, reason: Failure) -> None:
         """There is no connection any more."""
-        if self._over:
+        if self._gone:
             return
-        self._over = True
+        self._gone = True
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._pieces = []
         if self.user is not None:
             self.user.lost(self._reason or reason.getErrorMessage())
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._over.open()
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Message):
@@ -139,7 +133,7 @@ class SessionSocket:
             self._transport.write(self._connection.send(event))
 
     def _close(self, code: int, reason: str) -> None:
-        if self._closing or self._over or self._connection is None:
+        if self._closing or self._gone or self._connection is None:
             return
         self._closing, self._reason = True, reason
         self._pieces = []
