@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from flynnhost.agent.journal_rescue import open_journal
 from flynnhost.errors import JournalFailed
 from flynnhost.interfaces import JournalContents
 from flynnhost.testing.journal_contract import active, by_id
+from tests.support.small_disk import LimitedDisk, MountedDisk, SmallDisk
 
 NOW = datetime(2020, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
 
@@ -328,66 +328,67 @@ def test_folder_in_its_place(tmp_path: Path) -> None:
     assert (tmp_path / "journal.db").is_dir()
 
 
+KINDS: Sequence[type[SmallDisk]] = (MountedDisk, LimitedDisk) if os.geteuid() == 0 else (LimitedDisk,)
+"""The kinds of small disks that whoever runs the tests can have, the most real one first."""
+
+
+def small_disk(kind: type[SmallDisk], tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = kind(tmp_path / "small")
+    yield disk
+    disk.close()
+
+
+@pytest.fixture(params=KINDS)
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
+    """A disk of 1 MB."""
+    yield from small_disk(request.param, tmp_path)
+
+
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def own_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk that can be made read-only."""
+    yield from small_disk(KINDS[0], tmp_path)
 
 
-def fill(folder: Path) -> None:
-    """Leave no space in a small file system."""
-    filler = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while True:
-            os.write(filler, b"x" * 4096)
-    os.close(filler)
-
-
-def test_read_only(mounted: Path) -> None:
+def test_read_only(own_disk: SmallDisk) -> None:
     """On a file system that can't be written there is no journal, not even a whole one."""
-    file = JournalFile(mounted / "journal.db")
+    file = JournalFile(own_disk.folder / "journal.db")
     open_journal(file, NOW)
     file.close()
-    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    own_disk.make_read_only()
     with pytest.raises(JournalFailed, match=r"journal\.db"):
-        open_journal(JournalFile(mounted / "journal.db"), NOW)
+        open_journal(JournalFile(own_disk.folder / "journal.db"), NOW)
 
 
-def test_disk_full(mounted: Path) -> None:
+def test_disk_full(disk: SmallDisk) -> None:
     """On a full disk writes fail whole; with space again they succeed, and nothing else was lost."""
-    file = JournalFile(mounted / "journal.db")
+    file = JournalFile(disk.folder / "journal.db")
     open_journal(file, NOW)
     written = 0
-    with pytest.raises(JournalFailed, match="full"):
+    with pytest.raises(JournalFailed, match=disk.complaint):
         for n in range(100):
             file.write([Change(records=[encode(active(f"j{n:03}", 10_000 * "x"))], term=n)])
             written = n + 1
     assert written > 10
-    subprocess.run(["mount", "-o", "remount,size=8m", str(mounted)], check=True)
+    disk.grow()
     file.write([Change(records=[encode(active("after"))])])
     file.close()
-    contents = read(mounted / "journal.db")
+    contents = read(disk.folder / "journal.db")
     assert set(by_id(contents)) == {*(f"j{n:03}" for n in range(written)), "after"}
     assert (contents.highest_term, contents.set_aside) == (written - 1, ())
 
 
-def test_full_before_the_first_write(mounted: Path) -> None:
+def test_full_before_the_first_write(disk: SmallDisk) -> None:
     """A journal that has no place to begin says so; nothing is set aside."""
-    fill(mounted)
+    disk.fill()
     with pytest.raises(JournalFailed):
-        open_journal(JournalFile(mounted / "journal.db"), NOW)
-    assert damaged(mounted / "journal.db") == []
+        open_journal(JournalFile(disk.folder / "journal.db"), NOW)
+    assert damaged(disk.folder / "journal.db") == []
 
 
-def test_damaged_and_full(mounted: Path) -> None:
+def test_damaged_and_full(disk: SmallDisk) -> None:
     """A damaged journal that can't be set aside for want of space stays as it is until it can."""
-    path = mounted / "journal.db"
+    path = disk.folder / "journal.db"
     file = JournalFile(path)
     open_journal(file, NOW)
     for n in range(20):
@@ -397,11 +398,11 @@ def test_damaged_and_full(mounted: Path) -> None:
         damage.seek(30 * 4096)
         damage.write(os.urandom(4096))
     before = path.read_bytes()
-    fill(mounted)
+    disk.fill()
     with pytest.raises(JournalFailed):
         open_journal(JournalFile(path), NOW)
     assert path.read_bytes() == before
-    (mounted / "filler").unlink()
+    disk.make_room()
     assert len(read(path).jobs) >= 15
 
 
