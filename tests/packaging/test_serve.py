@@ -133,17 +133,18 @@ class TestNextSteps:
         assert self.lines()[0] != self.lines()[0]
 
 
-# Stands in for twistd: counts the signals it gets, and ends a while after the first.
+# Stands in for twistd: when it was signalled and the test has opened the pipe, it tells which
+# signals it got, and who sent the first, and ends.
 STAND_IN = """
-import signal, time
-got = []
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: got.append(signal.Signals(number).name))
+import os, signal
+signals = {{signal.SIGINT, signal.SIGTERM}}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 print("started", flush=True)
-while not got:
-    time.sleep(0.01)
-time.sleep(0.3)
-print("got", *got, flush=True)
+first = signal.sigwaitinfo(signals)
+print("signalled", flush=True)
+open({pipe!r}).close()
+got = [signal.Signals(number).name for number in (first.si_signo, *signal.sigpending())]
+print("got", *got, "by", "its parent" if first.si_pid == os.getppid() else "another", flush=True)
 """
 
 
@@ -157,10 +158,12 @@ def listener() -> Iterator[socket.socket]:
 def makefile(tmp_path: Path, listener: socket.socket) -> Path:
     """A Makefile whose goals run serve.py with a stand-in for twistd."""
     taken = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    os.mkfifo(tmp_path / "pipe")
+    stand_in = STAND_IN.format(pipe=str(tmp_path / "pipe"))
     for name, code, url in (
-        ("run", STAND_IN, ""),
+        ("run", stand_in, ""),
         ("broken", "raise SystemExit(7)", ""),
-        ("beside", STAND_IN, taken),
+        ("beside", stand_in, taken),
     ):
         (tmp_path / f"{name}.py").write_text(
             textwrap.dedent(f"""
@@ -185,6 +188,11 @@ def read_until(read: Callable[[], bytes], wanted: bytes) -> bytes:
         seen += data
     assert wanted in seen, seen
     return seen
+
+
+def go_on(makefile: Path) -> None:
+    """Have the stand-in tell its signals: all that were to come have come."""
+    makefile.with_name("pipe").open("wb").close()
 
 
 @pytest.fixture
@@ -215,9 +223,11 @@ class TestEnding:
         )
         read_until(lambda: os.read(ours, 1000), b"started")
         os.write(ours, b"\x03")
+        read_until(lambda: os.read(ours, 1000), b"signalled")
+        go_on(makefile)
         output = read_until(lambda: os.read(ours, 1000), b"has ended")
         assert make.wait(10) == 0
-        assert b"got SIGTERM\r\n" in output
+        assert b"got SIGTERM by its parent\r\n" in output
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_to_all_processes_reaches_the_host_once(
@@ -229,9 +239,11 @@ class TestEnding:
         assert process.stdout is not None
         read_until(process.stdout.readline, b"started")
         os.killpg(process.pid, number)
+        read_until(process.stdout.readline, b"signalled")
+        go_on(makefile)
         output, _ = process.communicate(timeout=10)
         assert process.returncode == 0
-        assert b"got SIGTERM\n" in output
+        assert b"got SIGTERM by its parent\n" in output
 
     @pytest.mark.parametrize(
         ("script", "status", "reason"), [("broken.py", 7, b"status 7"), ("beside.py", 1, b"listens at")]
