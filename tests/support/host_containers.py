@@ -65,7 +65,12 @@ class HostContainers:
             unwanted = [
                 each["Id"] for each in listed if wanted is None or each["Labels"][LABEL_JOB] in wanted
             ]
+
+            def remove(container_id: str) -> None:
+                with suppress(docker.errors.NotFound):  # the host was quicker
+                    client.remove_container(container_id, force=True, v=True)
+
             with ThreadPoolExecutor(4) as threads:
-                list(threads.map(lambda each: client.remove_container(each, force=True, v=True), unwanted))
+                list(threads.map(remove, unwanted))
         finally:
             client.close()

@@ -71,7 +71,7 @@ class HostProcess:
 
     @property
     def api(self) -> HostApi:
-        """Its API, once it listens."""
+        """Its API, once it listens, or from the start if it is told where."""
         assert self._port, f"flynn-host does not listen:\n{self.log()}"
         return HostApi(self._port, self.host_id, self.address)
 
@@ -99,7 +99,7 @@ class HostProcess:
         """Start it, and wait for nothing."""
         assert not self.alive, "flynn-host runs already"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._port = 0
+        self._port = self.listen_port
         with self.log_path.open("ab") as log:
             self._log_begins = log.tell()
             self._process = subprocess.Popen(

@@ -31,7 +31,7 @@ class Network:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._ways: dict[frozenset[str], asyncio.Event] = {}
+        self._ways: dict[frozenset[str], _Way] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._thd_run, name="network", daemon=True)
@@ -47,8 +47,11 @@ class Network:
         """
 
         async def listen() -> int:
-            async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await self._serve(reader, writer, to, target, source)
+            def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                serving = self._serve(reader, writer, to, target, source)
+                task = self._loop.create_task(serving)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
             server = await asyncio.start_server(accepted, address, 0)
             self._servers.append(server)
@@ -70,9 +73,17 @@ class Network:
 
         async def heal() -> None:
             for way in self._ways.values():
-                way.set()
+                way.open.set()
 
         self._do(heal())
+
+    def held(self, one: str, other: str) -> int:
+        """How many bytes wait until it is healed, at least."""
+
+        async def count() -> int:
+            return self._way(one, other).held
+
+        return self._do(count())
 
     def close(self) -> None:
         """End all connections, and listen no more."""
@@ -102,16 +113,12 @@ class Network:
     async def _set(self, one: str, other: str, is_open: bool) -> None:
         way = self._way(one, other)
         if is_open:
-            way.set()
+            way.open.set()
         else:
-            way.clear()
+            way.open.clear()
 
-    def _way(self, one: str, other: str) -> asyncio.Event:
-        ends = frozenset((one, other))
-        if ends not in self._ways:
-            self._ways[ends] = asyncio.Event()
-            self._ways[ends].set()
-        return self._ways[ends]
+    def _way(self, one: str, other: str) -> _Way:
+        return self._ways.setdefault(frozenset((one, other)), _Way())
 
     async def _serve(
         self,
@@ -121,24 +128,33 @@ class Network:
         target: str,
         source: Source,
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             name = source(writer.get_extra_info("peername")[1])
             if name:
                 way = self._way(name, target)
-                await way.wait()
+                await way.open.wait()
                 await _join(way, reader, writer, *await asyncio.open_connection(*to()))
         except* OSError:
             pass  # one side is gone, so the other one goes too
         finally:
-            self._tasks.discard(task)
             writer.transport.abort()
 
 
+class _Way:
+    """Between two ends, in both directions.
+
+    :ivar open: whether something gets through.
+    :ivar held: the bytes that wait for that.
+    """
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.held = 0
+
+
 async def _join(
-    way: asyncio.Event,
+    way: _Way,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     there_reader: asyncio.StreamReader,
@@ -156,16 +172,18 @@ async def _join(
         there_writer.transport.abort()
 
 
-async def _pump(way: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(way: _Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while data := await reader.read(_CHUNK):
-            await way.wait()
+            way.held += len(data)
+            await way.open.wait()
+            way.held -= len(data)
             writer.write(data)
             await writer.drain()
     except OSError:
-        await way.wait()
+        await way.open.wait()
         raise
-    await way.wait()
+    await way.open.wait()
     writer.write_eof()
 
 

@@ -84,6 +84,7 @@ def test_nothing_passes_where_it_is_cut(network: Network, server: socket.socket,
         assert hears_nothing(client)
         client.close()
         assert hears_nothing(accepted)
+        assert network.held("us", "server") > 0
         network.heal("us", "server")
         assert accepted.recv(100) == b"to the server"
         assert accepted.recv(100) == b""

@@ -1,0 +1,73 @@
+"""Clusters of several hosts, which tests disturb in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import Engine
+from tests.support import etcd as etcd_support
+from tests.support.cluster_rig import ClusterRig
+from tests.support.container_history import ContainerHistory
+from tests.support.etcd import EtcdCluster
+
+MakeCluster = Callable[..., ClusterRig]
+
+
+@pytest.fixture(scope="session")
+def make_cluster(dockerd: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeCluster]:
+    """Starts clusters: ``make_cluster(members, size)``, with so many members of etcd and hosts."""
+    missing = etcd_support.missing()
+    if missing:
+        pytest.fail(f"these tests need etcd: {missing}")
+    rigs: list[ClusterRig] = []
+
+    def make(members: int = 1, size: int = 3) -> ClusterRig:
+        directory = tmp_path_factory.mktemp("cluster")
+        rig = ClusterRig(directory, dockerd, EtcdCluster(directory / "etcd", members), size)
+        rigs.append(rig)
+        rig.start()
+        return rig
+
+    yield make
+    for rig in rigs:
+        rig.end()
+
+
+@pytest.fixture(scope="session")
+def _shared(make_cluster: MakeCluster) -> ClusterRig:
+    return make_cluster()
+
+
+@pytest.fixture
+def cluster(_shared: ClusterRig) -> Iterator[ClusterRig]:
+    """Three hosts on one etcd, without jobs; whatever a test does to it is undone after it."""
+    yield from disturbed(_shared)
+
+
+@pytest.fixture
+def history(cluster: ClusterRig, dockerd: Engine) -> Iterator[ContainerHistory]:
+    """What runs in the cluster from now on."""
+    history = ContainerHistory(dockerd, [host.host_id for host in cluster.hosts])
+    history.start()
+    yield history
+    history.stop()
+
+
+def disturbed(rig: ClusterRig) -> Iterator[ClusterRig]:
+    """A cluster for one test, which may do anything to it. The logs are shown if the test fails."""
+    rig.restore()
+    begins = {host.host_id: len(host.log(all_runs=True)) for host in rig.hosts}
+    try:
+        yield rig
+    finally:
+        for host in rig.hosts:
+            _show(host.host_id, host.log(all_runs=True)[begins[host.host_id] :])
+        rig.restore()
+        rig.remove_jobs()
+
+
+def _show(host_id: str, log: str) -> None:
+    lines = [line for line in log.splitlines() if not ("APISite#debug]" in line and "with 200" in line)]
+    print(f"--- the log of {host_id} ---", *lines[-150:], sep="\n")
