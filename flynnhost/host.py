@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from flynnhost.agent.assembly import build_agent
 from flynnhost.agent.foreseeing import foresee
+from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.agent.ports import port_is_free
 from flynnhost.agent.settings import HostSettings
 from flynnhost.agent.state_dir import StateDir
@@ -85,8 +86,9 @@ def build_host(
             leader = Leader(reactor, partial(since, term), term, settings.id, addr(), member.leads, None)
             leader.setServiceParent(service)
             member.look_after(leader, service)
-        local = LocalHost(agent, leader, partial(foresee, agent, lambda: agent.highest_term))
-        local.setServiceParent(service)
+        foreseeing = partial(foresee, agent, lambda: agent.highest_term)
+        on_the_way = OnTheWay() if member is None else member.on_the_way
+        LocalHost(agent, leader, foreseeing, on_the_way).setServiceParent(service)
         return Leading(service, leader)
 
     role = LeaderRole(leading)

@@ -49,6 +49,8 @@ class Member(OrderedServices):
     :param since: when this host was elected with a term.
     :param lease_ttl: seconds after which a host that is gone can lead no longer.
     :ivar following: what this host knows of whoever leads.
+    :ivar on_the_way: jobs that leaders have sent, and of which it is not known yet whether this host
+        has them.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Member(OrderedServices):
         follower.add(self._election.leader_changed)
         for service in (self._session, follower, presence, registration, self._election):
             service.setServiceParent(self)
+        self.on_the_way = self._session.on_the_way
         self.following = Following(lambda: follower.leader, lambda: self._session.joined_term, follower.add)
 
     def leads(self) -> bool:

@@ -31,6 +31,9 @@ CHUNK_BYTES = 128 * 1024
 CHUNK_JOBS = 200
 """After so many jobs neither."""
 
+MAX_PAST = 1_000
+"""Of how many jobs that have ended a host tells at the most."""
+
 BEAT = 5.0
 """Seconds between two signs of life, of either side."""
 
@@ -71,6 +74,17 @@ class Report(_Message, frozen=True, tag="report"):
     last: bool
 
 
+class EndedBefore(_Message, frozen=True, tag="ended_before"):
+    """Jobs that had ended when the host began to report, to be sent before the last of its report.
+
+    :param job_ids: the latest first, as many as the leader wants to know or as the host does.
+    :param all: whether these were all.
+    """
+
+    job_ids: list[str]
+    all: bool
+
+
 class Accepted(_Message, frozen=True, tag="accepted"):
     """The jobs of a request are on disk; where each of them is."""
 
@@ -103,9 +117,13 @@ class Created(_Message, frozen=True, tag="created"):
 
 
 class Ended(_Message, frozen=True, tag="ended"):
-    """A job has ended."""
+    """A job has ended.
+
+    :param taken: False for one that was reported, and was not taken after all.
+    """
 
     job_id: str
+    taken: bool = True
 
 
 # --- from the leader ---------------------------------------------------------
@@ -115,10 +133,12 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     """The host is to report now.
 
     :param beat: seconds between two signs of life, of either side.
+    :param past: of how many jobs that have ended the leader wants to know.
     """
 
     term: int
     beat: float
+    past: int = 0
 
 
 class Submit(_Message, frozen=True, tag="submit"):
@@ -166,7 +186,7 @@ class Beat(_Message, frozen=True, tag="beat"):
     """A sign of life."""
 
 
-FromHost: TypeAlias = Hello | Report | Accepted | Checked | Refused | Created | Ended | Beat
+FromHost: TypeAlias = Hello | Report | EndedBefore | Accepted | Checked | Refused | Created | Ended | Beat
 FromLeader: TypeAlias = Welcome | Submit | Take | Drop | Bye | Beat
 
 _encoder = msgspec.json.Encoder()

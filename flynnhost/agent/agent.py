@@ -186,6 +186,11 @@ class Agent(Service):
         self._check_open()
         return self._table.get(job_id)
 
+    def latest_ended(self, limit: int) -> Sequence[str]:
+        """See ``IAgent``."""
+        self._check_open()
+        return self._table.latest_ended(limit)
+
     def accept(self, jobs: Sequence[Job], term: int) -> Deferred[list[ActiveJob]]:
         """See ``IAgent``."""
         return self._when_open(lambda: self._intake.accept(jobs, term), "the jobs may be on disk or not")

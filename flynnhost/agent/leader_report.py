@@ -11,7 +11,7 @@ from flynnhost import messages
 from flynnhost.agent.leader_outgoing import Outgoing
 from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.interfaces import IAgent, ISubscription
-from flynnhost.messages import Created, Ended, Report
+from flynnhost.messages import Created, Ended, EndedBefore, Report
 from flynnhost.model import ActiveJob, EventKind, JobEvent, canonical
 
 
@@ -33,19 +33,23 @@ class JobReport:
         """Whether the leader is being told, or was."""
         return self._subscription is not None
 
-    def begin(self) -> None:
+    def begin(self, past: int) -> None:
         """Begin with the jobs there are.
 
+        :param past: of how many jobs that have ended the leader wants to know.
         :raises NotReady: when this host does not know them yet.
         """
         # In one turn: what there is and what comes fit together.
-        active = [job for job in self._agent.jobs().values() if not job.ended]
+        jobs = self._agent.jobs()
+        active = [job for job in jobs.values() if not job.ended]
+        ended = list(self._agent.latest_ended(past))
+        before = EndedBefore(ended, len(active) + len(ended) == len(jobs))
         self._subscription = self._agent.events.subscribe(self._job_changed)
         there = {job.id for job in active}
         early = {job_id: job for job_id, job in self._on_the_way.items() if job_id not in there}
         self._early = set(early)
         self._on_the_way.settled = self._settled
-        self._outgoing.say_long(_pieces(active, list(early.values())))
+        self._outgoing.say_long(_pieces(before, active, list(early.values())))
 
     def stop(self) -> None:
         """Tell nothing more."""
@@ -67,15 +71,17 @@ class JobReport:
         self._early.discard(job_id)
         job = self._agent.jobs().get(job_id)
         if job is None or job.ended:
-            self._outgoing.say(Ended(job_id))
+            self._outgoing.say(Ended(job_id, taken=job is not None))
 
 
-def _pieces(active: Sequence[ActiveJob], early: Sequence[bytes]) -> Iterator[bytes]:
+def _pieces(before: EndedBefore, active: Sequence[ActiveJob], early: Sequence[bytes]) -> Iterator[bytes]:
     def encoded() -> Iterator[bytes]:
         for job in active:
             yield canonical(job.job)
         yield from early
 
+    if before.job_ids or not before.all:
+        yield messages.encode(before)
     for chunk in messages.chunked(encoded()):
         yield messages.encode(Report(chunk, last=False))
     yield messages.encode(Report([], last=True))

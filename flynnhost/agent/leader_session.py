@@ -68,6 +68,8 @@ class LeaderSession(Service):
     :param boot: what tells this process from earlier ones of the host.
     :param chance: gives numbers from 0 to below 1.
     :param spread: see ``SPREAD``.
+    :ivar on_the_way: jobs that leaders have sent, and of which it is not known yet whether this host
+        has them.
     """
 
     log = Logger()
@@ -83,7 +85,7 @@ class LeaderSession(Service):
     _leader: ILeader | None = field(init=False, default=None)
     _welcomed_by: int = field(init=False, default=0)
     _numbers: count[int] = field(init=False, factory=lambda: count(1))
-    _on_the_way: OnTheWay = field(init=False, factory=OnTheWay)
+    on_the_way: OnTheWay = field(init=False, factory=OnTheWay)
     _keeping: Background = field(init=False, factory=lambda: Background("the session with the leader"))
     _taking: Background = field(init=False, factory=lambda: Background("taking the leader's jobs"))
 
@@ -187,7 +189,7 @@ class LeaderSession(Service):
             transport,
             hello,
             self._agent,
-            self._on_the_way,
+            self.on_the_way,
             self._highest_term,
             partial(foresee, self._agent, self._highest_term),
             self._take,
@@ -211,7 +213,7 @@ class LeaderSession(Service):
     # --- jobs -----------------------------------------------------------------
 
     def _take(self, talk: LeaderTalk, request: Request) -> None:
-        self._on_the_way.begin(request.encoded)
+        self.on_the_way.begin(request.encoded)
         self._taking.run(self._accept(talk, request), "taking jobs")
 
     async def _accept(self, talk: LeaderTalk, request: Request) -> None:
@@ -230,7 +232,7 @@ class LeaderSession(Service):
                 else:
                     break
         except FlynnHostError as e:
-            self._on_the_way.end(request.encoded)
+            self.on_the_way.end(request.encoded)
             # Of anything else the leader must think that it may be so or not.
             refusal = messages.refusal(request.number, e)
             if refusal is None:
@@ -239,5 +241,5 @@ class LeaderSession(Service):
             else:
                 talk.say(refusal)
             return
-        self._on_the_way.end(request.encoded)
+        self.on_the_way.end(request.encoded)
         talk.say(Accepted(request.number, [int(job.status) for job in accepted]))

@@ -16,7 +16,19 @@ from flynnhost.agent.leader_requests import Request, Requests
 from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.errors import InvalidField, NotReady
 from flynnhost.interfaces import IAgent, ISessionTransport
-from flynnhost.messages import BEAT, BEATS_MISSED, Beat, Bye, Drop, FromHost, Hello, Submit, Take, Welcome
+from flynnhost.messages import (
+    BEAT,
+    BEATS_MISSED,
+    MAX_PAST,
+    Beat,
+    Bye,
+    Drop,
+    FromHost,
+    Hello,
+    Submit,
+    Take,
+    Welcome,
+)
 from flynnhost.model import Job
 
 _BEAT = messages.encode(Beat())
@@ -134,7 +146,7 @@ class LeaderTalk:
         if self._timer is not None:
             self._timer.reset(self._beat)
         try:
-            self._report.begin()
+            self._report.begin(min(welcome.past, MAX_PAST))
         except NotReady as e:
             self.end(str(e))
             return

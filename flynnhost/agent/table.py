@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +20,9 @@ from flynnhost.errors import JournalFailed, UnknownJob
 from flynnhost.feed import Feed
 from flynnhost.interfaces import ContainerState, IJournal
 from flynnhost.model import ActiveJob, EventKind, JobEvent, JobStatus, Phase
+
+ENDED_KEPT = 1_000
+"""Of how many jobs it is known in which order they have ended."""
 
 LOST = -1
 """The exit status of a job whose real one was lost with its container."""
@@ -47,6 +53,8 @@ class JobTable:
     _background: Background
     _jobs: dict[str, ActiveJob] = field(init=False, factory=dict)
     _ending: set[str] = field(init=False, factory=set)
+    # The IDs of those that ended last, the latest first.
+    _ended: deque[str] = field(init=False, factory=lambda: deque(maxlen=ENDED_KEPT))
     _waiters: dict[str, list[_Waiter]] = field(init=False, factory=dict)
     _exit_listeners: list[Callable[[ActiveJob], None]] = field(init=False, factory=list)
 
@@ -72,6 +80,12 @@ class JobTable:
     def restore(self, jobs: Iterable[ActiveJob]) -> None:
         """Take jobs as the journal has them, without events."""
         self._jobs.update((job.id, job) for job in jobs)
+        ended = ((job.ended_at or job.accepted_at, job.id) for job in self._jobs.values() if job.ended)
+        self._ended.extend(job_id for _, job_id in heapq.nlargest(ENDED_KEPT, ended))
+
+    def latest_ended(self, limit: int) -> list[str]:
+        """The IDs of the jobs that have ended last, the latest first; see ``IAgent.latest_ended``."""
+        return list(islice(self._ended, limit))
 
     def add(self, jobs: Iterable[ActiveJob]) -> None:
         """Take new jobs, which are on disk already."""
@@ -174,6 +188,7 @@ class JobTable:
         finally:
             self._ending.discard(job_id)
         self._jobs[job_id] = ended
+        self._ended.appendleft(job_id)
         self._publish(EventKind.ERROR if ended.status is JobStatus.FAILED else EventKind.STOP, ended)
         for listener in self._exit_listeners:
             listener(ended)

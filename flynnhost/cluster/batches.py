@@ -222,9 +222,9 @@ class Batches:
             self._settled(host_id, len(holds))
         for hold in holds:
             if by_id.get(hold.placed.job_id, JobStatus.STARTING).ended:
-                self._state.abandon(hold)
+                self._state.finish(hold)
             else:
-                self._state.commit(hold)
+                self._state.commit(hold, certain=statuses is not None)
         return _Answer(host_id, jobs, statuses)
 
     def _settled(self, host_id: str, count: int) -> None:

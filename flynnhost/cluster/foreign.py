@@ -8,7 +8,9 @@ from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
+from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.membership import Membership
+from flynnhost.cluster.past import FOREIGN
 from flynnhost.cluster.state import ClusterState
 from flynnhost.cluster.stored import Placed
 from flynnhost.errors import DuplicateHost, InvalidField
@@ -37,10 +39,16 @@ class _ForeignLink:
 
     def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         def written() -> list[JobStatus]:
-            new = {job.id: job for job in part.jobs if not self._state.has_job(self._host_id, job.id)}
+            had = {job.id for job in part.jobs if self._state.had_job(self._host_id, job.id)}
+            new = {
+                job.id: job
+                for job in part.jobs
+                if job.id not in had and not self._state.has_job(self._host_id, job.id)
+            }
             if new:
                 self._jobs(list(new.values()))
-            return [JobStatus.STARTING] * len(part.jobs)
+            # How one has ended the host never says.
+            return [JobStatus.DONE if job.id in had else JobStatus.STARTING for job in part.jobs]
 
         return maybeDeferred(written)
 
@@ -77,7 +85,7 @@ class ForeignHosts:
             raise DuplicateHost(host.id)
         link = _ForeignLink(host.id, self._state, jobs)
         placed = [Placed.of(host.id, job) for job in host.jobs]
-        self._membership.join(host.id, host.attributes, placed, link, instance="a foreign host")
+        self._membership.join(Arrival(host.id, host.attributes, placed, FOREIGN), link)
         self.log.info("Foreign host {host_id} has registered", host_id=host.id)
 
         def gone() -> None:

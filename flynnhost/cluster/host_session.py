@@ -21,6 +21,7 @@ from flynnhost.messages import (
     Bye,
     Created,
     Ended,
+    EndedBefore,
     FromHost,
     Hello,
     Report,
@@ -47,13 +48,13 @@ class ISessions(Protocol):
     def introduced(self, session: HostSession, hello: Hello) -> None:
         """The host has said who it is."""
 
-    def reported(self, session: HostSession, jobs: Mapping[str, Placed]) -> None:
-        """The host has said which jobs it has, all of them."""
+    def reported(self, session: HostSession, jobs: Mapping[str, Placed], ended: EndedBefore) -> None:
+        """The host has said which jobs it has, all of them, and which have ended."""
 
     def created(self, session: HostSession, job: Placed) -> None:
         """The host has a job."""
 
-    def ended(self, session: HostSession, job_id: str) -> None:
+    def ended(self, session: HostSession, ended: Ended) -> None:
         """A job of the host has ended."""
 
     def over(self, session: HostSession) -> None:
@@ -80,6 +81,7 @@ class HostSession:
     said: float = field(init=False)
     came: float = field(init=False)
     _jobs: dict[str, Placed] = field(init=False, factory=dict)
+    _ended_before: EndedBefore = field(init=False, default=EndedBefore([], True))
     # What it is asked from when it has joined.
     _requests: HostRequests | None = field(init=False, default=None)
 
@@ -103,11 +105,11 @@ class HostSession:
         if not self._transport.full:
             self._send(_BEAT)
 
-    def welcome(self, term: int, beat: float) -> None:
-        """Have the host report."""
+    def welcome(self, term: int, beat: float, past: int) -> None:
+        """Have the host report; see ``Welcome``."""
         self.stage = Stage.REPORTING
         self.came = self._clock.seconds()
-        self.say(Welcome(term, beat))
+        self.say(Welcome(term, beat, past))
 
     def end(self, reason: str, retry: bool = True) -> None:
         """End the session, and say why."""
@@ -163,12 +165,15 @@ class HostSession:
         elif isinstance(message, Report):
             self._check_stage(Stage.REPORTING)
             self._report(message)
+        elif isinstance(message, EndedBefore):
+            self._check_stage(Stage.REPORTING)
+            self._note_ended(message)
         elif self._requests is None:
             raise self._misplaced()
         elif isinstance(message, Created):
             self._sessions.created(self, placed_from(self.host_id, bytes(message.job)))
         elif isinstance(message, Ended):
-            self._sessions.ended(self, message.job_id)
+            self._sessions.ended(self, message)
         else:
             self._requests.answered(message)
 
@@ -181,7 +186,14 @@ class HostSession:
             jobs, self._jobs = self._jobs, {}
             self.stage = Stage.JOINED
             self._requests = HostRequests(self.host_id, self.say)
-            self._sessions.reported(self, jobs)
+            self._sessions.reported(self, jobs, self._ended_before)
+            self._ended_before = EndedBefore([], True)
+
+    def _note_ended(self, ended: EndedBefore) -> None:
+        if len(ended.job_ids) > messages.MAX_PAST:
+            raise InvalidField("job_ids", f"must not be more than {messages.MAX_PAST}")
+        self.came = self.heard
+        self._ended_before = ended
 
     def _check_stage(self, stage: Stage) -> None:
         if self.stage is not stage:

@@ -13,9 +13,11 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from flynnhost.background import shielded
+from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.batches import Batches
 from flynnhost.cluster.foreign import ForeignHosts
 from flynnhost.cluster.membership import GRACE, Membership
+from flynnhost.cluster.past import PastJobs
 from flynnhost.cluster.sessions import Sessions
 from flynnhost.cluster.state import ClusterState
 from flynnhost.cluster.stored import Placed
@@ -61,7 +63,7 @@ class Leader(Service):
     events: HostFeed = field(init=False)
     _feed: Feed[HostEvent] = field(init=False)
     _since: datetime = field(init=False)
-    _state: ClusterState = field(init=False, factory=ClusterState)
+    _state: ClusterState = field(init=False)
     _membership: Membership = field(init=False)
     _batches: Batches = field(init=False)
     _sessions: Sessions = field(init=False)
@@ -70,6 +72,7 @@ class Leader(Service):
     def __attrs_post_init__(self) -> None:
         self.events = self._feed = Feed(f"t{self.term}")
         self._since = self._now()
+        self._state = ClusterState(PastJobs(self._clock.seconds))
         self._membership = Membership(self._clock, self._state, self._publish, self._grace, self._expected)
         self._batches = Batches(
             self._clock, self.term, self._state, self._membership, self._check, self._confirmed
@@ -99,13 +102,14 @@ class Leader(Service):
         """Wait for a host that an earlier leader had and that is not there: it is down, not gone."""
         self._membership.missed(host_id, instance)
 
-    def add_host(self, host: Host, link: IHostLink) -> None:
+    def add_host(self, host: Host, link: IHostLink, ended: Collection[str] = ()) -> None:
         """Take in a host with the jobs it has.
 
         :param link: the way to hand it jobs.
+        :param ended: the IDs of its jobs that have ended.
         """
         jobs = [Placed.of(host.id, job) for job in host.jobs]
-        self._membership.join(host.id, host.attributes, jobs, link)
+        self._membership.join(Arrival(host.id, host.attributes, jobs, ended=ended), link)
 
     def remove_host(self, host_id: str) -> None:
         """Take a host out with its jobs, if it is there."""
@@ -115,9 +119,12 @@ class Leader(Service):
         """Take note of a job that a host has, whoever sent it there."""
         self._state.report(Placed.of(host_id, job))
 
-    def job_ended(self, host_id: str, job_id: str) -> None:
-        """Take a job out of the state."""
-        self._state.remove_job(host_id, job_id)
+    def job_ended(self, host_id: str, job_id: str, *, was_there: bool = True) -> None:
+        """Take a job out of the state.
+
+        :param was_there: whether the host has had it at all.
+        """
+        self._state.remove_job(host_id, job_id, was_there=was_there)
 
     # --- IClusterHosts -------------------------------------------------------
 

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 
+from flynnhost.background import Background
 from flynnhost.cluster.leader import Leader
+from flynnhost.errors import FlynnHostError
 from flynnhost.interfaces import IAgent, IPrepared, ISubscription, Part
-from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus
+from flynnhost.messages import MAX_PAST
+from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus, parse_canonical
+
+
+class IOnTheWay(Protocol):
+    """Jobs that an earlier leader has sent, and of which it is not known yet whether this host has them.
+
+    :ivar settled: called with the ID of each job of which it is known now.
+    """
+
+    settled: Callable[[str], None] | None
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """All of them by ID, with their canonical forms."""
+
+
+@define
+class _Nothing:
+    settled: Callable[[str], None] | None = None
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        return iter(())
 
 
 def _no_objection(jobs: Sequence[Job], term: int) -> None:
@@ -38,27 +63,49 @@ class LocalHost(Service):
 
     :param agent: an agent that has read its journal.
     :param foresee: raises what the agent would refuse jobs with, as far as that can be foreseen.
+    :param on_the_way: what earlier leaders have sent to this host.
     """
+
+    log = Logger()
 
     _agent: IAgent
     _leader: Leader
     _foresee: Callable[[Sequence[Job], int], None] = _no_objection
+    _on_the_way: IOnTheWay = field(factory=_Nothing)
+    _early: set[str] = field(init=False, factory=set)
     _subscription: ISubscription | None = field(init=False, default=None)
+    _background: Background = field(init=False, factory=lambda: Background("the leader's own host"))
 
     def startService(self) -> None:
         """Report this host with its active jobs, and from now on what ends."""
         super().startService()
-        active = tuple(job.job for job in self._agent.jobs().values() if not job.ended)
+        # What earlier leaders send is refused at once; after a restart too, when this is on disk.
+        self._background.run(self._remember(self._leader.term), "remembering the term")
+        jobs = self._agent.jobs()
+        active = [job.job for job in jobs.values() if not job.ended]
+        early = [(job_id, encoded) for job_id, encoded in self._on_the_way.items() if job_id not in jobs]
+        self._early = {job_id for job_id, _ in early}
+        self._on_the_way.settled = self._settled
+        active += [parse_canonical(encoded) for _, encoded in early]
         host = Host(id=self._agent.host_id, attributes=self._agent.attributes, jobs=active)
-        self._leader.add_host(host, self)
+        self._leader.add_host(host, self, self._agent.latest_ended(MAX_PAST))
         self._subscription = self._agent.events.subscribe(self._happened)
 
-    def stopService(self) -> None:
-        """Report no more."""
+    def stopService(self) -> Deferred[None]:
+        """Report no more. Fires when nothing goes on."""
         super().stopService()
+        if self._on_the_way.settled == self._settled:
+            self._on_the_way.settled = None
         if self._subscription is not None:
             self._subscription.cancel()
             self._subscription = None
+        return self._background.cancel()
+
+    async def _remember(self, term: int) -> None:
+        try:
+            await self._agent.accept([], term)
+        except FlynnHostError as e:
+            self.log.warn("The term {term} is not on disk yet: {reason}", term=term, reason=str(e))
 
     def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         """See ``IHostLink``."""
@@ -76,6 +123,15 @@ class LocalHost(Service):
             return _Looked(self, part, term)
 
         return maybeDeferred(look)
+
+    def _settled(self, job_id: str) -> None:
+        """A job that was reported before this host had it was taken, or was not."""
+        if job_id not in self._early:
+            return
+        self._early.discard(job_id)
+        job = self._agent.jobs().get(job_id)
+        if job is None:
+            self._leader.job_ended(self._agent.host_id, job_id, was_there=False)
 
     def _happened(self, event_id: str, event: JobEvent) -> None:
         if event.job.ended:

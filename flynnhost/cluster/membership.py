@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.state import ClusterState
-from flynnhost.cluster.stored import Placed
 from flynnhost.errors import HostNotReady, UnknownHost
 from flynnhost.interfaces import IHostLink
 from flynnhost.model import HostEvent, HostEventKind
@@ -104,6 +104,11 @@ class Membership:
 
     # --- hosts ----------------------------------------------------------------
 
+    @property
+    def count(self) -> int:
+        """How many hosts there are, those included that are expected."""
+        return len(self._members) + len(self._missing or ())
+
     def __contains__(self, host_id: str) -> bool:
         return host_id in self._members
 
@@ -126,18 +131,12 @@ class Membership:
             raise HostNotReady(host_id, job_id, "is not connected")
         return member.link
 
-    def join(
-        self,
-        host_id: str,
-        attributes: Mapping[str, str],
-        jobs: Iterable[Placed],
-        link: IHostLink,
-        instance: str = "",
-    ) -> None:
+    def join(self, arrival: Arrival, link: IHostLink) -> None:
         """Take in a host with the jobs it has, in place of what was known of it."""
+        host_id = arrival.host_id
         known = self._members.get(host_id)
-        self._state.add_host(host_id, attributes, jobs)
-        self._members[host_id] = _Member(link, instance)
+        self._state.add_host(arrival)
+        self._members[host_id] = _Member(link, arrival.instance)
         if known is None:
             self._tell(HostEventKind.ADD, host_id)
         elif known.down_since is not None:
@@ -158,7 +157,7 @@ class Membership:
         """A host was there under an earlier leader and is not now: keep its place, unless it is back."""
         if host_id not in self._members:
             member = self._members[host_id] = _Member(None, instance)
-            self._state.add_host(host_id, {}, ())
+            self._state.add_host(Arrival(host_id, instance=instance))
             self._tell(HostEventKind.ADD, host_id)
             self._set_down(host_id, member)
 

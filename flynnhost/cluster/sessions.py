@@ -11,14 +11,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Periodic
+from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.foreign import check_host_id
 from flynnhost.cluster.host_session import HostSession, Stage
 from flynnhost.cluster.membership import Membership
+from flynnhost.cluster.past import MAX_PAST_JOBS
 from flynnhost.cluster.state import ClusterState
 from flynnhost.cluster.stored import Placed
 from flynnhost.errors import InvalidField
 from flynnhost.interfaces import ISessionTransport
-from flynnhost.messages import BEAT, BEATS_MISSED, Hello
+from flynnhost.messages import BEAT, BEATS_MISSED, MAX_PAST, Ended, EndedBefore, Hello
 
 REPORTING_AT_ONCE = 32
 """How many hosts may report at a time, which bounds the memory that unfinished reports take."""
@@ -125,11 +127,19 @@ class Sessions:
             return "another process of this host is connected", True
         return None
 
-    def reported(self, session: HostSession, jobs: Mapping[str, Placed]) -> None:
+    def reported(self, session: HostSession, jobs: Mapping[str, Placed], ended: EndedBefore) -> None:
         """See ``ISessions``: the host is in the cluster from now on."""
         hello = session.hello
         if hello is not None and self._by_host.get(hello.host_id) is session:
-            self._membership.join(hello.host_id, hello.attributes, jobs.values(), session, hello.instance)
+            arrival = Arrival(
+                hello.host_id,
+                hello.attributes,
+                jobs.values(),
+                hello.instance,
+                ended=ended.job_ids,
+                ended_are_all=ended.all,
+            )
+            self._membership.join(arrival, session)
         self._reporting.pop(session, None)
         self._admit()
 
@@ -138,10 +148,10 @@ class Sessions:
         if self._by_host.get(session.host_id) is session:
             self._state.report(job)
 
-    def ended(self, session: HostSession, job_id: str) -> None:
+    def ended(self, session: HostSession, ended: Ended) -> None:
         """See ``ISessions``."""
         if self._by_host.get(session.host_id) is session:
-            self._state.remove_job(session.host_id, job_id)
+            self._state.remove_job(session.host_id, ended.job_id, was_there=ended.taken)
 
     def over(self, session: HostSession) -> None:
         """See ``ISessions``: the host is down, unless another session took over."""
@@ -166,7 +176,11 @@ class Sessions:
                 session.end("it is not certain that this host leads")
                 continue
             self._reporting[session] = None
-            session.welcome(self._term, self._beat)
+            session.welcome(self._term, self._beat, self._past_wanted())
+
+    def _past_wanted(self) -> int:
+        """Of how many jobs that have ended each host is to tell, for all hosts to get their share."""
+        return min(MAX_PAST, MAX_PAST_JOBS // 2 // max(1, self._membership.count))
 
     # --- life -----------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 from twisted.logger import Logger
 
+from flynnhost.cluster.arrival import Arrival
+from flynnhost.cluster.past import FOREIGN, PastJobs, Whereabouts, digest_of
 from flynnhost.cluster.stored import Placed, StoredJobs
 from flynnhost.errors import JobConflict, UnknownHost
 from flynnhost.interfaces import Part
@@ -17,24 +19,34 @@ from flynnhost.model import Host
 class Hold:
     """A job of a batch, whose ID is taken until it was committed or abandoned.
 
+    :param host: the one that it is meant for, as it is remembered.
     :ivar removed: the job was taken out meanwhile, as it has ended.
     """
 
     placed: Placed
+    host: Whereabouts
     removed: bool = False
 
 
 @define(eq=False)
 class _HostJobs:
+    """A host.
+
+    :ivar host: what is remembered of its jobs.
+    :ivar unsure: jobs of which it has not said that it has them.
+    """
+
     id: str
     attributes: Mapping[str, str]
+    host: Whereabouts
     down: bool = False
     jobs: dict[str, Placed] = field(factory=dict)
+    unsure: set[str] = field(factory=set)
 
 
 @define(eq=False)
 class ClusterState:
-    """All hosts with their jobs, and all jobs by ID.
+    """All hosts with their jobs, all jobs by ID, and for a time where those were that are no more.
 
     What a batch costs here depends on the batch alone: everything is found by its ID, and
     nothing goes through all hosts or jobs but what lists them.
@@ -42,6 +54,7 @@ class ClusterState:
 
     log = Logger()
 
+    _past: PastJobs
     _hosts: dict[str, _HostJobs] = field(init=False, factory=dict)
     _jobs: dict[str, Placed] = field(init=False, factory=dict)
     # Jobs that another host has too, which comes of putting them on hosts directly.
@@ -72,39 +85,66 @@ class ClusterState:
         host = self._hosts.get(host_id)
         return host is not None and job_id in host.jobs
 
-    def add_host(self, host_id: str, attributes: Mapping[str, str], jobs: Iterable[Placed]) -> None:
+    def had_job(self, host_id: str, job_id: str) -> bool:
+        """Whether a job was on this host, and is no more."""
+        where, host = self._past.find(job_id), self._hosts.get(host_id)
+        if where is None or host is None or job_id in host.jobs:
+            return False
+        return _same_host(where, host.host)
+
+    def add_host(self, arrival: Arrival) -> None:
         """Add a host with the jobs it has, or take its report in place of an earlier one."""
-        self.remove_host(host_id)
-        self._hosts[host_id] = _HostJobs(host_id, attributes)
-        for placed in jobs:
+        host_id = arrival.host_id
+        before = self._take_out_host(host_id)
+        where = Whereabouts(host_id, arrival.instance)
+        self._hosts[host_id] = host = _HostJobs(host_id, arrival.attributes, where)
+        for placed in arrival.jobs:
             self._put(placed)
+        for job_id in arrival.ended:
+            self._past.note(job_id, where)
+        if before is not None:
+            # What it does not tell of has ended, or never got there.
+            never_there = before.unsure if arrival.ended_are_all and _same_host(before.host, where) else ()
+            for placed in before.jobs.values():
+                if placed.job_id not in host.jobs and placed.job_id not in never_there:
+                    self._remember(placed, before.host)
 
     def set_down(self, host_id: str) -> None:
         """Say of a host that it is not connected; its jobs stay."""
         self._get(host_id).down = True
 
     def remove_host(self, host_id: str) -> None:
-        """Remove a host and its jobs, if it is there."""
-        host = self._hosts.get(host_id)
+        """Remove a host and its jobs, if it is there; where these were is remembered."""
+        host = self._take_out_host(host_id)
         if host is not None:
-            for placed in list(host.jobs.values()):
-                self._take_out(placed)
-            del self._hosts[host_id]
+            for placed in host.jobs.values():
+                self._remember(placed, host.host)
 
     def report(self, placed: Placed) -> None:
         """Keep a job that a host says it has, unless it is known there or about to be."""
         held = any(hold.placed.host_id == placed.host_id for hold in self._held.get(placed.job_id, ()))
-        if not held and placed.host_id in self._hosts:
+        host = self._hosts.get(placed.host_id)
+        if not held and host is not None:
+            host.unsure.discard(placed.job_id)
             self._put(placed)
 
-    def remove_job(self, host_id: str, job_id: str) -> None:
-        """Take a job out, if it is there."""
-        for hold in self._held.get(job_id, ()):
-            if hold.placed.host_id == host_id:
-                hold.removed = True
+    def remove_job(self, host_id: str, job_id: str, *, was_there: bool = True) -> None:
+        """Take a job out, if it is there; where it was is remembered.
+
+        :param was_there: whether its host has had it at all.
+        """
         host = self._hosts.get(host_id)
-        if host is not None and job_id in host.jobs:
-            self._take_out(host.jobs[job_id])
+        if host is None:
+            return
+        for hold in self._held.get(job_id, ()):
+            if hold.placed.host_id == host_id and was_there:
+                hold.removed = True
+                self._remember(hold.placed, hold.host)
+        placed = host.jobs.get(job_id)
+        if placed is not None:
+            self._take_out(host, placed)
+            if was_there:
+                self._remember(placed, host.host)
 
     def begin(self, batch: Mapping[str, Part]) -> dict[str, list[Hold]]:
         """Check a whole batch, and hold its IDs until each was committed or abandoned.
@@ -114,27 +154,47 @@ class ClusterState:
         :raises UnknownHost: when there is no such host.
         :raises JobConflict: when an ID is taken by other content or on another host.
         """
-        wanted: dict[str, Placed] = {}
+        self._past.grow_older()
+        wanted: dict[str, Hold] = {}
         for host_id, part in batch.items():
-            known_as = self._get(host_id).id  # one string for all jobs of a host
+            host = self._get(host_id)
             for job, encoded in zip(part.jobs, part.encoded, strict=True):
-                placed = Placed(known_as, job.id, encoded)
-                for known in (wanted.get(job.id), self._known(placed)):
-                    if known is not None:
-                        _check_same(placed, known)
-                wanted[job.id] = placed
+                placed = Placed(host.id, job.id, encoded)  # one string for all jobs of a host
+                same = wanted.get(job.id)
+                if same is not None:
+                    _check_same(placed, same.placed)
+                known = self._known(placed)
+                if known is not None:
+                    _check_same(placed, known)
+                else:
+                    self._check_past(placed, host.host)
+                wanted[job.id] = Hold(placed, host.host)
         held: dict[str, list[Hold]] = {}
-        for job_id, placed in wanted.items():
-            hold = Hold(placed)
+        for job_id, hold in wanted.items():
             self._held.setdefault(job_id, {})[hold] = None
-            held.setdefault(placed.host_id, []).append(hold)
+            held.setdefault(hold.placed.host_id, []).append(hold)
         return held
 
-    def commit(self, hold: Hold) -> None:
-        """Keep a job that was begun, unless it or its host was removed since."""
+    def commit(self, hold: Hold, *, certain: bool = True) -> None:
+        """Keep a job that was begun, unless it or its host was removed since.
+
+        :param certain: whether the host has said that it has the job.
+        """
         self.abandon(hold)
-        if not hold.removed and hold.placed.host_id in self._hosts:
+        host = self._hosts.get(hold.placed.host_id)
+        if host is None or not _same_host(host.host, hold.host):
+            self._remember(hold.placed, hold.host)
+        elif not hold.removed:
+            if certain:
+                host.unsure.discard(hold.placed.job_id)
+            elif hold.placed.job_id not in host.jobs:
+                host.unsure.add(hold.placed.job_id)
             self._put(hold.placed)
+
+    def finish(self, hold: Hold) -> None:
+        """Let go of a job that was begun, and has ended; where it was is remembered."""
+        self.abandon(hold)
+        self._remember(hold.placed, hold.host)
 
     def abandon(self, hold: Hold) -> None:
         """Let go of a job that was begun, and came to nothing."""
@@ -156,6 +216,23 @@ class ClusterState:
             return hold.placed  # the others are the same
         return self._hosts[asked.host_id].jobs.get(job_id) or self._jobs.get(job_id)
 
+    def _check_past(self, asked: Placed, host: Whereabouts) -> None:
+        """Refuse what was on another host, or was something else."""
+        where = self._past.find(asked.job_id)
+        if where is None:
+            return
+        if where.host_id != host.host_id:
+            raise JobConflict(asked.job_id, f"was on host {where.host_id}, not to be put on {host.host_id}")
+        if where.instance != host.instance:
+            raise JobConflict(asked.job_id, f"was on another host that had the ID {host.host_id}")
+        if where.content and where.content != digest_of(asked.canonical):
+            raise JobConflict(asked.job_id, f"was on host {host.host_id}, with other content")
+
+    def _remember(self, placed: Placed, host: Whereabouts) -> None:
+        if host.instance == FOREIGN:
+            host = Whereabouts(host.host_id, host.instance, digest_of(placed.canonical))
+        self._past.note(placed.job_id, host)
+
     def _put(self, placed: Placed) -> None:
         job_id = placed.job_id
         self._hosts[placed.host_id].jobs[job_id] = placed
@@ -171,9 +248,21 @@ class ClusterState:
                 other_host_id=first.host_id,
             )
 
-    def _take_out(self, placed: Placed) -> None:
+    def _take_out(self, host: _HostJobs, placed: Placed) -> None:
+        del host.jobs[placed.job_id]
+        host.unsure.discard(placed.job_id)
+        self._unlink(placed)
+
+    def _take_out_host(self, host_id: str) -> _HostJobs | None:
+        host = self._hosts.pop(host_id, None)
+        if host is not None:
+            for placed in host.jobs.values():
+                self._unlink(placed)
+        return host
+
+    def _unlink(self, placed: Placed) -> None:
+        """Take a job that its host has no more from the jobs by ID."""
         job_id = placed.job_id
-        del self._hosts[placed.host_id].jobs[job_id]
         others = self._twice.get(job_id, {})
         if self._jobs[job_id].host_id != placed.host_id:
             del others[placed.host_id]
@@ -187,6 +276,10 @@ class ClusterState:
 
 def _as_host(host: _HostJobs) -> Host:
     return Host(host.id, host.attributes, StoredJobs(host.jobs), host.down)
+
+
+def _same_host(one: Whereabouts, other: Whereabouts) -> bool:
+    return (one.host_id, one.instance) == (other.host_id, other.instance)
 
 
 def _check_same(asked: Placed, known: Placed) -> None:

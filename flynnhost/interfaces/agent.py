@@ -42,6 +42,12 @@ class IAgent(Interface):
         :raises UnknownJob: when this host has no such job.
         """
 
+    def latest_ended(limit: int) -> Sequence[str]:
+        """The IDs of the jobs that have ended last, the latest first; fewer than all of them may be known.
+
+        :param limit: how many are wanted at the most.
+        """
+
     def accept(jobs: Sequence[Job], term: int) -> Deferred[list[ActiveJob]]:
         """Take these jobs, all or none, and run them. Fires with them in the given order when
         they are on disk; what was accepted before with the same content is not run again.

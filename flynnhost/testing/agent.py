@@ -113,6 +113,12 @@ class FakeAgent:
         except KeyError:
             raise UnknownJob(job_id) from None
 
+    def latest_ended(self, limit: int) -> Sequence[str]:
+        """See ``IAgent.latest_ended``."""
+        ended = [job for job in self.jobs().values() if job.ended]
+        ended.sort(key=lambda job: job.ended_at or _DAWN, reverse=True)
+        return [job.id for job in ended[:limit]]
+
     def accept(self, jobs: Sequence[Job], term: int) -> Deferred[list[ActiveJob]]:
         """See ``IAgent.accept``."""
 

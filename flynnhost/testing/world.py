@@ -75,6 +75,9 @@ class World:
     def kill(self) -> None:
         """End the run as by a kill -9. What is on disk stays there."""
         self.steps.ended = True
+        # Nothing reaches the engine or the disk any more. What still waits is ended here, lest it go on
+        # whenever the garbage collector comes to it.
+        self.agent._background.cancel()
         self.journal = self.journal.crash()
 
     def pass_time(self, seconds: float) -> None:

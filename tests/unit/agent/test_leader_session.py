@@ -98,7 +98,7 @@ class Rig(SessionRig):
     def joined(self) -> LeaderEnd:
         self.host.follow(LEADER)
         self.pass_time(1)
-        self.say(Welcome(7, 5.0))
+        self.say(Welcome(7, 5.0, past=2))
         return self.end
 
 
@@ -119,7 +119,7 @@ def test_introduces_itself(rig: Rig) -> None:
 
 
 def test_reports(rig: Rig) -> None:
-    """Welcome, it reports its active jobs, then what comes and ends; nothing twice."""
+    """Welcome, it reports what has ended and its active jobs, then what comes and ends; nothing twice."""
     rig.agent.accept([job("a"), job("b")], 0)
     rig.agent.end("a", 0)
     end = rig.joined()
@@ -128,8 +128,18 @@ def test_reports(rig: Rig) -> None:
     rig.agent.end("b", 1)
     rig.settle()
     assert end.jobs() == ["b"]
-    assert end.kinds() == ["Hello", "Report", "Report", "Created", "Ended"]
+    assert end.kinds() == ["Hello", "EndedBefore", "Report", "Report", "Created", "Ended"]
+    assert end.said[1] == messages.EndedBefore(["a"], all=True)
     assert rig.host.joined_term == 7
+
+
+def test_much_has_ended(rig: Rig) -> None:
+    """Of the jobs that have ended it tells as many as the leader wants, the latest ones."""
+    rig.agent.accept([job("a"), job("b"), job("c")], 0)
+    for job_id in ("b", "a", "c"):
+        rig.agent.end(job_id, 0)
+        rig.pass_time(1)
+    assert rig.joined().said[1] == messages.EndedBefore(["c", "a"], all=False)
 
 
 def test_long_report(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +463,7 @@ def test_reported_and_then_not_taken(rig: Rig) -> None:
     rig.say(Welcome(7, 5.0))
     hold.errback(JournalFailed("full"))
     rig.settle()
-    assert rig.end.said[-1] == messages.Ended("a")
+    assert rig.end.said[-1] == messages.Ended("a", taken=False)
 
 
 def test_known_from_elsewhere(rig: Rig) -> None:
@@ -482,6 +492,6 @@ def test_same_job_twice_on_the_way(rig: Rig) -> None:
         rig.submit(number, job("a"))
     rig.agent.hold = None
     for hold in holds:
-        assert "a" in rig.host._on_the_way
+        assert "a" in rig.host.on_the_way
         hold.callback(None)
-    assert "a" not in rig.host._on_the_way
+    assert "a" not in rig.host.on_the_way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flynnhost.agent import table
 from flynnhost.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -285,3 +286,17 @@ def test_image_that_never_stays(world: World) -> None:
     world.pass_time(1)
     assert "again and again" in world.job("j1").error
     assert world.containers.calls["pull"] == 3
+
+
+def test_latest_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known which jobs have ended last, also after a restart, up to a number."""
+    monkeypatch.setattr(table, "ENDED_KEPT", 3)
+    world.accept(*[a_job(f"j{number}") for number in range(5)])
+    world.pass_time(1)
+    for number in (3, 1, 4, 0):
+        world.containers.exit(f"flynn-j{number}", 0)
+        world.pass_time(1)
+    assert list(world.agent.latest_ended(2)) == ["j0", "j4"]
+    world.kill()
+    world.start()
+    assert list(world.agent.latest_ended(10)) == ["j0", "j4", "j1"]

@@ -276,6 +276,76 @@ def test_empty(rig: Rig, h1: Link) -> None:
     assert h1.asked == []
 
 
+# --- an ID gets onto one host only ---------------------------------------------
+
+
+def put_elsewhere(rig: Rig, job_id: str, **batch: Sequence[Job]) -> None:
+    """To repeat a job on another host is refused, and asks nobody."""
+    asked = [list(link.asked) for link in rig.links.values()]
+    (error,) = rig.submit(**batch)
+    assert isinstance(error, JobConflict)
+    assert error.job_id == job_id
+    assert [link.asked for link in rig.links.values()] == asked
+    rig.nothing_is_left()
+
+
+def test_repeated_after_the_end(rig: Rig, h1: Link) -> None:
+    """A job that has ended is refused to another host; its own says that it has ended."""
+    rig.submit(h1=[job("a")])
+    h1.accept()
+    rig.leader.job_ended("h1", "a")
+    put_elsewhere(rig, "a", h2=[job("b"), job("a")])
+    again = rig.submit(h1=[job("a")])
+    h1.accept(DONE)
+    assert again == [[Placement("a", "h1", DONE)]]
+    put_elsewhere(rig, "a", h2=[job("a")])
+
+
+def test_repeated_after_an_early_end(rig: Rig, h1: Link) -> None:
+    """The same for a job that ended before its acknowledgement, or with it."""
+    rig.submit(h1=[job("a"), job("b")])
+    rig.leader.job_ended("h1", "a")
+    h1.accept(STARTING, DONE)
+    assert rig.jobs()["h1"] == []
+    put_elsewhere(rig, "a", h2=[job("a")])
+    put_elsewhere(rig, "b", h2=[job("b")])
+
+
+def test_repeated_while_the_host_is_away(rig: Rig, h1: Link) -> None:
+    """The same for a job on a host that is down, when that is removed, and when it is back without it."""
+    rig.submit(h1=[job("a"), job("b")])
+    h1.accept()
+    rig.leader._membership.lost("h1", h1)
+    assert isinstance(rig.submit(h2=[job("a")])[0], JobConflict)
+    rig.clock.advance(GRACE)
+    assert rig.jobs() == {"h2": []}
+    put_elsewhere(rig, "a", h2=[job("a")])
+    rig.leader.add_host(Host("h1", {}, (job("b"),)), h1)
+    put_elsewhere(rig, "a", h2=[job("a")])
+    put_elsewhere(rig, "b", h2=[job("b")])
+
+
+def test_repeated_of_unknown_outcome(rig: Rig, h1: Link) -> None:
+    """The same for a job that a host may have or not, when that is down and when it is removed."""
+    rig.submit(h1=[job("a")])
+    rig.leader._membership.lost("h1", h1)
+    h1.refuse(TookTooLong("lost"))
+    assert isinstance(rig.submit(h2=[job("a")])[0], JobConflict)
+    rig.clock.advance(GRACE)
+    put_elsewhere(rig, "a", h2=[job("a")])
+
+
+def test_ended_under_an_earlier_leader(rig: Rig) -> None:
+    """The same for a job of which the host says that it has ended."""
+    new = rig.new_leader(["h1", "h2"])
+    link = Link()
+    new.add_host(Host("h1"), Link(), ["a"])
+    new.add_host(Host("h2"), link)
+    assert isinstance(rig.submitted(new, h2=[job("a")])[0], JobConflict)
+    rig.submitted(new, h2=[job("b")])
+    assert link.asked == [(["b"], 8)]
+
+
 # --- batches that can't be ----------------------------------------------------
 
 
@@ -546,6 +616,12 @@ def test_foreign_host(rig: Rig) -> None:
     rig.leader.remove_job("f1", "x")
     rig.leader.remove_job("f1", "x")
     assert len(rig.leader.host("f1").jobs) == 1
+    assert rig.submit(f1=[job("x"), job("b")])[0] == [
+        Placement("x", "f1", DONE),
+        Placement("b", "f1", STARTING),
+    ]
+    assert isinstance(rig.submit(f1=[job("x", "other")])[0], JobConflict)
+    assert (written, len(rig.leader.host("f1").jobs)) == (["a", "b"], 2)
     with pytest.raises(DuplicateHost):
         rig.leader.register(Host("f1"), lambda _: None)
     gone()

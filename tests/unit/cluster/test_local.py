@@ -11,11 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.local import LocalHost
-from flynnhost.errors import JobConflict, NotReady
-from flynnhost.model import Artifact, Host, Job, JobStatus, Placement
+from flynnhost.errors import JobConflict, NotReady, StaleTerm
+from flynnhost.model import Artifact, Host, Job, JobStatus, Placement, canonical
 from flynnhost.testing.agent import FakeAgent
+from flynnhost.testing.world import World
 
 
 def job(job_id: str, url: str = "busybox:latest") -> Job:
@@ -51,6 +53,14 @@ def result(deferred: Deferred[Any]) -> Any:
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+@pytest.fixture
+def world() -> World:
+    """A real agent."""
+    world = World()
+    world.start()
+    return world
 
 
 @pytest.fixture
@@ -138,3 +148,62 @@ def test_leaves(joined: Rig) -> None:
     assert joined.jobs() == ["a"]
     joined.agent.end("a", 0)
     assert joined.jobs() == []
+
+
+# --- what earlier leaders have sent -------------------------------------------
+
+
+def other_host(rig: Rig) -> LocalHost:
+    """A second host of the same leader."""
+    other = LocalHost(FakeAgent(rig.clock, "h2"), rig.leader)
+    other.startService()
+    return other
+
+
+def test_ended_before(rig: Rig) -> None:
+    """The ID of a job that had ended here before gets onto no other host."""
+    rig.agent.accept([job("a")], 0)
+    rig.agent.end("a", 0)
+    rig.local.startService()
+    other_host(rig)
+    assert isinstance(result(rig.leader.submit({"h2": [job("a")]})), JobConflict)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_on_the_way(rig: Rig, taken: bool) -> None:
+    """What an earlier leader has sent, and is not on disk yet, is this host's until it was refused."""
+    on_the_way = OnTheWay()
+    rig.agent.accept([job("a")], 6)
+    sent = {job_id: canonical(job(job_id)) for job_id in ("a", "b")}
+    on_the_way.begin(sent)
+    rig.local = LocalHost(rig.agent, rig.leader, on_the_way=on_the_way)
+    rig.local.startService()
+    other_host(rig)
+    assert sorted(each.id for each in rig.leader.host("h1").jobs) == ["a", "b"]
+    assert isinstance(result(rig.leader.submit({"h2": [job("b")]})), JobConflict)
+    if taken:
+        rig.agent.accept([job("b")], 6)
+    on_the_way.end(sent)
+    assert sorted(each.id for each in rig.leader.host("h1").jobs) == ["a", "b"][: 1 + taken]
+    assert isinstance(result(rig.leader.submit({"h2": [job("b")]})), JobConflict) == taken
+    rig.local.stopService()
+    assert on_the_way.settled is None
+
+
+def test_earlier_leaders_are_refused(world: World) -> None:
+    """From the moment at which this host leads it takes nothing from earlier leaders."""
+    leader = Leader(world.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+    leader.startService()
+    LocalHost(world.agent, leader).startService()
+    late = world.agent.accept([job("a")], 6)
+    assert isinstance(result(late), StaleTerm)
+
+
+def test_term_can_not_be_remembered(world: World) -> None:
+    """A disk that is full keeps nobody from leading: all that it means to lead is told by etcd."""
+    world.journal.trouble = "full"
+    leader = Leader(world.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+    leader.startService()
+    LocalHost(world.agent, leader).startService()
+    world.pass_time(1)
+    assert [host.id for host in leader.hosts()] == ["h1"]

@@ -13,10 +13,12 @@ from flynnhost import messages
 from flynnhost.cluster import host_requests
 from flynnhost.cluster.host_session import HostSession
 from flynnhost.cluster.membership import GRACE
+from flynnhost.cluster.past import MAX_PAST_JOBS
 from flynnhost.cluster.sessions import REPORTING_AT_ONCE
-from flynnhost.errors import HostNotReady, InvalidField, NoLeader, NotReady, TookTooLong
+from flynnhost.errors import HostNotReady, InvalidField, JobConflict, NoLeader, NotReady, TookTooLong
 from flynnhost.messages import (
     BEAT,
+    MAX_PAST,
     Accepted,
     Beat,
     Bye,
@@ -24,6 +26,7 @@ from flynnhost.messages import (
     Created,
     Drop,
     Ended,
+    EndedBefore,
     FromHost,
     FromLeader,
     Hello,
@@ -118,7 +121,7 @@ def rig() -> Rig:
 def test_joins(rig: Rig) -> None:
     """A host is let in, reports in pieces, and then is there."""
     end = rig.connect().hello()
-    assert end.told == [Welcome(7, BEAT)]
+    assert end.told == [Welcome(7, BEAT, MAX_PAST)]
     end.say(Report([Raw(canonical(job("a")))], last=False))
     assert list(rig.lead7.leader.hosts()) == []
     end.report(job("b"), job("a"))
@@ -136,6 +139,55 @@ def test_changes(rig: Rig) -> None:
     end.say(Ended("a"))
     end.say(Ended("nothing"))
     assert rig.lead7.jobs() == {"h1": ["b"]}
+
+
+def test_ended_before(rig: Rig) -> None:
+    """The IDs of jobs that had ended before a host joined get onto no other host."""
+    end = rig.connect().hello()
+    end.say(EndedBefore(["a", "b"], False))
+    end.report()
+    rig.joined("h2")
+    for job_id in ("a", "b"):
+        assert isinstance(rig.lead7.submit({"h2": [job(job_id)]})[0], JobConflict)
+    assert rig.lead7.submit({"h2": [job("c")]}) == []
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_ended(rig: Rig, taken: bool) -> None:
+    """The ID of a job that ends gets onto no other host; but if it never was there it does."""
+    end = rig.joined("h1", job("a"))
+    rig.joined("h2")
+    end.say(Ended("a", taken))
+    result = rig.lead7.submit({"h2": [job("a")]})
+    assert [isinstance(error, JobConflict) for error in result] == [True] * taken
+
+
+def test_how_much_of_the_past(rig: Rig) -> None:
+    """The more hosts there are, the fewer jobs each is to tell of that have ended."""
+    lead = rig.lead("leader", 8, expected=[f"h{number}" for number in range(5_000)])
+    assert HostEnd(rig, lead).hello().told == [Welcome(8, BEAT, MAX_PAST_JOBS // 10_000)]
+
+
+def test_too_much_of_the_past(rig: Rig) -> None:
+    """A host that tells of more than it should is not listened to."""
+    end = rig.connect().hello()
+    end.say(EndedBefore([f"j{number}" for number in range(MAX_PAST + 1)], False))
+    assert "job_ids" in end.bye().reason
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_lost_with_a_job(rig: Rig, acknowledged: bool) -> None:
+    """A job that a host is back without has ended if it was acknowledged; else it may go anywhere."""
+    end = rig.joined()
+    rig.joined("h2")
+    rig.lead7.submit({"h1": [job("a")]})
+    if acknowledged:
+        end.say(Accepted(end.submit().request, [0]))
+    end.session.lost("broken")
+    assert isinstance(rig.lead7.submit({"h2": [job("a")]})[0], JobConflict)
+    rig.connect().hello(number=2).report()
+    result = rig.lead7.submit({"h2": [job("a")]})
+    assert [isinstance(error, JobConflict) for error in result] == [True] * acknowledged
 
 
 @pytest.mark.parametrize("host_id", ["", "a-b"])
@@ -413,7 +465,14 @@ def test_nonsense(rig: Rig, answer: FromHost) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [Accepted(5, []), Hello("h1", "i", "b", 3, 0, {}), Report([], last=True), Created(Raw(b"{}"))]
+    "message",
+    [
+        Accepted(5, []),
+        Hello("h1", "i", "b", 3, 0, {}),
+        Report([], last=True),
+        Created(Raw(b"{}")),
+        EndedBefore([], True),
+    ],
 )
 def test_out_of_place(rig: Rig, message: FromHost) -> None:
     """What makes no sense where it comes ends the session."""

@@ -143,24 +143,26 @@ class Sim(SessionRig):
         self.submit(self.leader, self.chance.sample(HOSTS, self.chance.randint(1, 3)))
 
     def repeat(self) -> None:
-        """A job of which nothing is known is asked for again, where it was or elsewhere."""
-        unknown = [job_id for job_id in self.asked if job_id not in self.acknowledged]
-        if unknown:
-            job_id = self.chance.choice(unknown)
-            tied = self.tied.get(job_id)
+        """A job that is unknown or has ended is asked for again, where it was or elsewhere."""
+        jobs = [job_id for job_id in self.asked if job_id not in self.acknowledged]
+        if self.chance.random() < 0.4:
+            jobs = [
+                job.id for world in self.worlds.values() for job in world.agent.jobs().values() if job.ended
+            ]
+        jobs = [job_id for job_id in jobs if job_id in self.asked]
+        if jobs:
+            job_id = self.chance.choice(jobs)
+            tied = self.acknowledged.get(job_id) or self.tied.get(job_id)
             anywhere = self.chance.choice(HOSTS)
-            where = anywhere if tied is None or self.guarded(job_id, tied) else tied
+            where = anywhere if tied is None or self.guarded(tied) else tied
             self.send(self.leader, {where: [self.asked[job_id]]})
 
-    def guarded(self, job_id: str, name: str) -> bool:
+    def guarded(self, name: str) -> bool:
         """Whether the leader must see to it that a job, maybe sent to a host, goes to no other one.
 
-        It does not know of jobs that have ended, nor of hosts that are gone.
+        It does not know of jobs on hosts that have not reported since it leads.
         """
-        hosts = {host.id: host for host in self.leader.leader.hosts()}
-        if name not in hosts or hosts[name].down:
-            return False
-        return job_id not in self.worlds[name].agent.jobs() or job_id in self.leader.jobs()[name]
+        return ("add", name) in [(event.kind.value, event.host_id) for event in self.leader.told]
 
     # --- the scheduler --------------------------------------------------------
 
@@ -207,7 +209,7 @@ class Sim(SessionRig):
             *[self.schedule] * 12,
             *[self.repeat] * 6,
             *[self.mend] * 3,
-            *[self.job_ends] * 2,
+            *[self.job_ends] * 4,
             self.put_directly,
             self.cut,
             self.cut,

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from flynnhost.cluster.arrival import Arrival
+from flynnhost.cluster.past import FOREIGN, PastJobs
 from flynnhost.cluster.state import ClusterState, Hold
 from flynnhost.cluster.stored import Placed, part_of
 from flynnhost.errors import JobConflict, UnknownHost
@@ -23,8 +25,12 @@ def jobs_by_host(state: ClusterState) -> dict[str, list[str]]:
     return {host.id: [job.id for job in host.jobs] for host in state.hosts()}
 
 
+def arrival(host: Host, **more: Any) -> Arrival:
+    return Arrival(host.id, host.attributes, [Placed.of(host.id, job) for job in host.jobs], **more)
+
+
 def add_host(state: ClusterState, host: Host) -> None:
-    state.add_host(host.id, host.attributes, [Placed.of(host.id, job) for job in host.jobs])
+    state.add_host(arrival(host))
 
 
 def report(state: ClusterState, host_id: str, job: Job) -> None:
@@ -44,10 +50,14 @@ def commit(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> None:
         state.commit(hold)
 
 
+def empty() -> ClusterState:
+    return ClusterState(PastJobs(lambda: 0.0))
+
+
 @pytest.fixture
 def state() -> ClusterState:
     """Two hosts, of which one has two jobs."""
-    state = ClusterState()
+    state = empty()
     add_host(state, Host("h1", {"zone": "a"}, (job("a"), job("b"))))
     add_host(state, Host("h2"))
     return state
@@ -77,16 +87,14 @@ def test_host_replaced(state: ClusterState) -> None:
     """A host's new report takes the place of the old one, in all."""
     add_host(state, Host("h1", {"zone": "b"}, (job("b", "other"), job("c"))))
     assert state.hosts()[-1] == Host("h1", {"zone": "b"}, (job("b", "other"), job("c")))
-    commit(state, {"h2": [job("a", "anything")]})
     assert "on host h1" in refused(state, {"h2": [job("c")]})
 
 
 def test_host_removed(state: ClusterState) -> None:
-    """With a host its jobs go, and their IDs are free; to remove it again changes nothing."""
+    """With a host its jobs go; to remove it again changes nothing."""
     state.remove_host("h1")
     state.remove_host("h1")
     assert jobs_by_host(state) == {"h2": []}
-    commit(state, {"h2": [job("a", "other")]})
     assert refused(state, {"h1": []}) == "no host h1 in this cluster"
 
 
@@ -103,14 +111,13 @@ def test_reported(state: ClusterState) -> None:
 
 
 def test_removed_job(state: ClusterState) -> None:
-    """A job that is taken out is gone from its host alone, and its ID is free."""
+    """A job that is taken out is gone from its host alone."""
     state.remove_job("h2", "a")
     assert jobs_by_host(state)["h1"] == ["a", "b"]
     state.remove_job("h1", "a")
     state.remove_job("h1", "a")
     state.remove_job("nowhere", "b")
     assert jobs_by_host(state)["h1"] == ["b"]
-    commit(state, {"h2": [job("a", "other")]})
 
 
 def test_job_on_two_hosts(state: ClusterState) -> None:
@@ -123,7 +130,7 @@ def test_job_on_two_hosts(state: ClusterState) -> None:
     assert jobs_by_host(state) == {"h1": ["b"], "h2": ["a"]}
     assert "is on host h2" in refused(state, {"h1": [job("a")]})
     state.remove_host("h2")
-    commit(state, {"h1": [job("a")]})
+    assert jobs_by_host(state) == {"h1": ["b"]}
     assert state._twice == {}
 
 
@@ -131,7 +138,7 @@ def test_job_on_two_hosts(state: ClusterState) -> None:
 @pytest.mark.parametrize("second", ["h1", "h2", "h3"])
 def test_hosts_that_share_a_job_leave(first: str, second: str) -> None:
     """In whatever order hosts with the same job leave, nothing of it remains in the end."""
-    state = ClusterState()
+    state = empty()
     for host_id in ("h1", "h2", "h3"):
         add_host(state, Host(host_id, {}, (job("a"),)))
     for host_id in (first, second, "h1", "h2", "h3"):
@@ -263,6 +270,146 @@ def test_host_replaced_while_held(state: ClusterState) -> None:
     assert state._twice == {}
 
 
+# --- jobs that are no more ----------------------------------------------------
+
+
+def test_ended(state: ClusterState) -> None:
+    """The ID of a job that has ended goes to no other host; its own may be asked again, and answers."""
+    state.remove_job("h1", "a")
+    assert refused(state, {"h2": [job("a")]}) == "job a was on host h1, not to be put on h2"
+    assert refused(state, {"h2": [job("a", "other")]}) == "job a was on host h1, not to be put on h2"
+    (hold,) = begin(state, {"h1": [job("a", "other")]})
+    state.abandon(hold)
+    assert refused(state, {"h2": [job("a")]}) == "job a was on host h1, not to be put on h2"
+
+
+def test_ended_while_held(state: ClusterState) -> None:
+    """Neither does that of a job that ended before its host had acknowledged it."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    state.remove_job("h2", "c")
+    state.commit(hold)
+    assert "was on host h2" in refused(state, {"h1": [job("c")]})
+
+
+def test_ended_before(state: ClusterState) -> None:
+    """Nor that of one that its host says has ended already."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    state.finish(hold)
+    assert jobs_by_host(state)["h2"] == []
+    assert "was on host h2" in refused(state, {"h1": [job("c")]})
+    assert state._held == {}
+
+
+def test_jobs_of_a_removed_host(state: ClusterState) -> None:
+    """The jobs of a host that is removed may go on there: they get onto no other one."""
+    state.remove_host("h1")
+    for job_id in ("a", "b"):
+        assert refused(state, {"h2": [job(job_id)]}) == f"job {job_id} was on host h1, not to be put on h2"
+
+
+def test_removed_host_comes_back(state: ClusterState) -> None:
+    """A host that comes back has its jobs as before; another one that was given its ID gets none of them."""
+    state.add_host(arrival(Host("h1", {}, (job("a"),)), instance="one"))
+    state.remove_host("h1")
+    state.add_host(arrival(Host("h1"), instance="one"))
+    commit(state, {"h1": [job("a")]})
+    state.remove_host("h1")
+    state.add_host(arrival(Host("h1"), instance="two"))
+    assert refused(state, {"h1": [job("a")]}) == "job a was on another host that had the ID h1"
+
+
+def test_committed_when_the_host_is_gone(state: ClusterState) -> None:
+    """A job that is acknowledged by a host that was removed meanwhile gets onto no other one."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    state.remove_host("h2")
+    state.commit(hold)
+    assert "was on host h2" in refused(state, {"h1": [job("c")]})
+
+
+def test_not_reported_any_more(state: ClusterState) -> None:
+    """A job that its host had, and does not report when it is back, has ended."""
+    state.add_host(arrival(Host("h1", {}, (job("b"),))))
+    assert refused(state, {"h2": [job("a")]}) == "job a was on host h1, not to be put on h2"
+
+
+@pytest.mark.parametrize("ended", [["c"], []])
+def test_unsure(state: ClusterState, ended: Sequence[str]) -> None:
+    """Of a job that a host was sent, and has not acknowledged, its report says whether it ever was there."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    state.commit(hold, certain=False)
+    assert "is on host h2" in refused(state, {"h1": [job("c")]})
+    state.add_host(arrival(Host("h2"), ended=ended))
+    if ended:
+        assert "was on host h2" in refused(state, {"h1": [job("c")]})
+    else:
+        commit(state, {"h1": [job("c")]})
+
+
+def test_unsure_and_not_all_is_told(state: ClusterState) -> None:
+    """If the host does not tell of all that has ended there, the job may have."""
+    (hold,) = begin(state, {"h2": [job("c")]})
+    state.commit(hold, certain=False)
+    state.add_host(arrival(Host("h2"), ended=["x"], ended_are_all=False))
+    assert "was on host h2" in refused(state, {"h1": [job("c")]})
+
+
+def test_unsure_no_more(state: ClusterState) -> None:
+    """What is acknowledged in the end, or reported, was there."""
+    for job_id, certain in (("c", True), ("d", False)):
+        (hold,) = begin(state, {"h2": [job(job_id)]})
+        state.commit(hold, certain=False)
+        if certain:
+            commit(state, {"h2": [job(job_id)]})
+        else:
+            report(state, "h2", job(job_id))
+    state.add_host(arrival(Host("h2")))
+    for job_id in ("c", "d"):
+        assert "was on host h2" in refused(state, {"h1": [job(job_id)]})
+
+
+def test_unsure_and_acknowledged_before(state: ClusterState) -> None:
+    """A repetition that is lost makes nothing unsure that was acknowledged."""
+    (hold,) = begin(state, {"h1": [job("a")]})
+    state.commit(hold, certain=False)
+    state.add_host(arrival(Host("h1")))
+    assert "was on host h1" in refused(state, {"h2": [job("a")]})
+
+
+def test_never_there(state: ClusterState) -> None:
+    """A job that was reported on its way, and was refused then, may go anywhere."""
+    report(state, "h1", job("c"))
+    state.remove_job("h1", "c", was_there=False)
+    commit(state, {"h2": [job("c", "other")]})
+
+
+def test_nobody_had_it(state: ClusterState) -> None:
+    """To take out what is not there leaves nothing to be remembered."""
+    state.remove_job("h1", "c")
+    state.remove_job("nowhere", "c")
+    commit(state, {"h2": [job("c")]})
+
+
+def test_there_again(state: ClusterState) -> None:
+    """Where a job is counts for more than where it was."""
+    state.remove_job("h1", "a")
+    report(state, "h2", job("a"))
+    assert "is on host h2" in refused(state, {"h1": [job("a")]})
+    commit(state, {"h2": [job("a")]})
+    assert not state.had_job("h2", "a")
+
+
+def test_foreign_host_compares_nothing(state: ClusterState) -> None:
+    """For a host that can't say what its jobs were their content is compared here."""
+    state.add_host(arrival(Host("f1", {}, (job("x"),)), instance=FOREIGN))
+    state.remove_job("f1", "x")
+    assert refused(state, {"f1": [job("x", "other")]}) == "job x was on host f1, with other content"
+    (hold,) = begin(state, {"f1": [job("x")]})
+    assert state.had_job("f1", "x")
+    state.finish(hold)
+    assert not state.had_job("f1", "y")
+    assert not state.had_job("h1", "x")
+
+
 # --- what it costs ------------------------------------------------------------
 
 
@@ -302,7 +449,7 @@ class CountingDict(dict[str, Any]):
 
 def cluster_of(hosts: int, jobs: int) -> ClusterState:
     """A cluster that can't be gone through, of so many hosts with so many jobs each."""
-    state = ClusterState()
+    state = empty()
     for number in range(hosts):
         add_host(state, Host(f"n{number}", {}, tuple(job(f"j{number}x{n}") for n in range(jobs))))
     state._hosts = CountingDict(state._hosts)
