@@ -159,6 +159,19 @@ class NoLeader(FlynnHostError):
 
 
 @frozen
+class TooManyRequests(FlynnHostError):
+    """This host has as many requests of a kind under way as it takes at a time.
+
+    :param what: how many of what.
+    """
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"there are {self.what} under way already"
+
+
+@frozen
 class TookTooLong(FlynnHostError):
     """A deadline passed before the work was known to be done.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from attrs import define, field
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
@@ -27,13 +30,17 @@ from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.query import Query
 from flynnhost.http.routes import exact_routes
 from flynnhost.http.sse import EventSource, Wanted
-from flynnhost.interfaces import ICluster, IClusterHosts
+from flynnhost.interfaces import Following, ICluster, IClusterHosts
 from flynnhost.model import HostEvent, Job
 
 
 @define(eq=False)
 class ClusterAPI:
-    """The routes under ``/cluster``."""
+    """The routes under ``/cluster``.
+
+    :param host_id: this host's ID.
+    :param following: what it knows of other hosts that lead.
+    """
 
     app = Klein()
     exact_routes(app)
@@ -42,6 +49,8 @@ class ClusterAPI:
     _clock: IReactorTime
     _cluster: ICluster
     _streams: OpenStreams
+    _host_id: str = ""
+    _following: Following | None = None
     _events: EventSource[HostEvent] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -118,9 +127,19 @@ class ClusterAPI:
     def leader(self, request: Request) -> bytes:
         """Who leads."""
         negotiate(request, JSON)
-        leader = encode_json(self._cluster.leader())
+        try:
+            leader = self._cluster.leader()
+        except NoLeader:
+            return json_body(request, encode_json(self._followed()))
         self._say_whether_complete(request)
-        return json_body(request, leader)
+        return json_body(request, encode_json(leader))
+
+    def _followed(self) -> Mapping[str, Any]:
+        """Who leads, when it is not this host."""
+        if self._following is None:
+            raise NoLeader
+        record = self._following.other_than(self._host_id)
+        return {"id": record.id, "addr": record.addr, "term": record.term, "since": record.since}
 
     def _hosts(self) -> IClusterHosts:
         hosts: IClusterHosts | None = IClusterHosts(self._cluster, None)

@@ -53,6 +53,7 @@ _TABLE: dict[type[BaseException], _Answer] = {
     errors.JournalFailed: _BUSY,
     errors.EngineUnavailable: _BUSY,
     errors.NoLeader: _Answer(503, "no_leader", retry=True),
+    errors.TooManyRequests: _Answer(429, "ratelimited", retry=True),
     errors.TookTooLong: _Answer(504, "timeout", retry=True),
     # Whoever asked is still there, so it was not they who cancelled: the host is stopping.
     CancelledError: _BUSY,

@@ -102,7 +102,7 @@ class HostAPI:
         negotiate(request, TEXT)
         query = _log_query(request)
         self._streams.check()
-        response = LogResponse(request, job_id)
+        response = LogResponse(request, self._clock, job_id)
         response.start()
         self._streams.add(response)
         stream = self._agent.job_output(job_id, query, response)

@@ -7,7 +7,6 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -17,6 +16,7 @@ from wsproto.events import Request as Handshake
 from wsproto.utilities import ProtocolError
 
 from flynnhost.errors import NotReady
+from flynnhost.http.addresses import endpoint_at
 from flynnhost.http.session_server import SESSION_PATH
 from flynnhost.http.session_socket import SessionSocket
 from flynnhost.interfaces import ISessionTransport, ISessionUser
@@ -65,11 +65,8 @@ class SessionConnector:
         )
 
     async def _connect(self, addr: str, begin: Begin) -> ISessionTransport:
-        host, _, port = addr.rpartition(":")
-        if not host or not port.isdecimal():
-            raise NotReady(f"{addr!r} is not where a leader can be")
+        endpoint = endpoint_at(self._reactor, addr, self._within)
         protocol = _Client(self._reactor, addr, self._headers(), begin)
-        endpoint = HostnameEndpoint(self._reactor, host.strip("[]"), int(port), timeout=self._within)
         try:
             await endpoint.connect(_QuietFactory.forProtocol(lambda: protocol))
         except (ConnectError, ConnectingCancelledError, DNSLookupError) as e:

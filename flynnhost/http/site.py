@@ -14,6 +14,7 @@ from twisted.web.server import Request, Site
 from flynnhost.errors import InvalidField
 from flynnhost.http.cluster_api import ClusterAPI
 from flynnhost.http.errors import answer_failure
+from flynnhost.http.forwarding import ClusterResource, Forwarder
 from flynnhost.http.health_api import HealthAPI
 from flynnhost.http.host_api import HostAPI
 from flynnhost.http.open_streams import OpenStreams
@@ -102,7 +103,10 @@ def build_root(
         exact[SESSION_PATH] = SessionResource(clock, hosts, streams)
     root = Root(HealthAPI(agent, cluster, following).app.resource(), exact)
     root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
-    root.putChild(b"cluster", ClusterAPI(clock, cluster, streams).app.resource())
+    api: IResource = ClusterAPI(clock, cluster, streams, agent.host_id, following).app.resource()
+    if following is not None:
+        api = ClusterResource(api, cluster, Forwarder(clock, agent.host_id, following, streams))
+    root.putChild(b"cluster", api)
     return root
 
 

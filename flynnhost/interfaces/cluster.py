@@ -9,6 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from flynnhost.errors import NoLeader
 from flynnhost.interfaces.sessions import ISessionTransport, ISessionUser
 from flynnhost.model import Host, Job, JobStatus, Placement
 
@@ -142,6 +143,19 @@ class Following:
     leader: Callable[[], ILeaderRecord | None]
     joined_term: Callable[[], int]
     listen: Callable[[Callable[[ILeaderRecord | None], None]], None]
+
+    def other_than(self, host_id: str) -> ILeaderRecord:
+        """The record of another host, which leads.
+
+        :param host_id: of a host that does not lead, whatever the record says.
+        :raises NoLeader: when there is none.
+        """
+        record = self.leader()
+        if record is None:
+            raise NoLeader
+        if record.id == host_id:
+            raise NoLeader(f"host {host_id} does not lead yet, or leads no longer")
+        return record
 
 
 class ILeadership(Protocol):

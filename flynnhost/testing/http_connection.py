@@ -151,12 +151,14 @@ def unchunked(data: bytes) -> bytes:
 
 def dechunk(data: bytes) -> tuple[bytes, bytes, bool]:
     """The content of as many chunks as there are, what comes after, and whether the last was there."""
-    content = b""
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        length = int(size, 16)
+    content: list[bytes] = []
+    start = 0
+    while start < len(data):
+        line_end = data.index(b"\r\n", start)
+        length = int(data[start:line_end], 16)
+        start = line_end + 2
         if length == 0:
-            return content, rest.removeprefix(b"\r\n"), True
-        content += rest[:length]
-        data = rest[length + 2 :]
-    return content, b"", False
+            return b"".join(content), data[start:].removeprefix(b"\r\n"), True
+        content.append(data[start : start + length])
+        start += length + 2
+    return b"".join(content), b"", False
