@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
@@ -46,7 +46,7 @@ def build_host(
     boottime: Callable[[], float],
     epoch: str,
     etcd: IEtcd | None = None,
-) -> IService:
+) -> OrderedServices:
     """The services of a host, which are stopped in the reverse order of their start.
 
     The election comes last: a host that ends first lets another one lead, and goes on answering

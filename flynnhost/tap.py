@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
@@ -27,6 +27,7 @@ from flynnhost.etcd.connect import EtcdSettings, connect
 from flynnhost.etcd.tls import TlsFiles
 from flynnhost.host import build_host
 from flynnhost.interfaces import IEtcd
+from flynnhost.process import ShortCollections, allow_many_files
 from flynnhost.settings import Settings, attribute, settings
 
 log = Logger()
@@ -119,23 +120,28 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     :param reactor: what to run on; the global one by default.
     """
+    whole_process = reactor is None
     if reactor is None:
         from twisted.internet import reactor
 
         make_steady(reactor)
+        allow_many_files()
         reactor.callWhenRunning(_end_well_when_told, reactor)  # type: ignore[attr-defined]
     try:
         state_dir = lock_state_dir(options.settings.state_dir)
         try:
-            return _host(reactor, options.settings, state_dir)
+            host = _host(reactor, options.settings, state_dir)
         except BaseException:
             state_dir.release()
             raise
     except FlynnHostError as e:
         sys.exit(f"flynn-host: {e}")
+    if whole_process:
+        ShortCollections(reactor).setServiceParent(host)
+    return host
 
 
-def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> IService:
+def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> MultiService:
     return build_host(
         reactor,
         chosen,

@@ -19,15 +19,14 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from benchmarks.cluster.lean_hosts import allow_sockets, host_name
+from benchmarks.cluster.lean_hosts import host_name
 from benchmarks.cluster.turns import Turns
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.role import LeaderRole, Leading
 from flynnhost.http.listener import Listener
 from flynnhost.http.site import build_site
+from flynnhost.process import ShortCollections, allow_many_files
 from flynnhost.testing.agent import FakeAgent
-
-SOCKETS = 7000
 
 
 class _Control(Resource):
@@ -67,6 +66,7 @@ def _serve_cluster(reactor: Any, port: int) -> None:
     role.startService()
     listener.privilegedStartService()
     listener.startService()
+    reactor.callWhenRunning(ShortCollections(reactor).startService)
 
 
 def _serve_bare(reactor: Any, port: int) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     from twisted.internet import reactor
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    allow_sockets(SOCKETS)
+    allow_many_files()
     if sys.argv[1] == "--bare":
         _serve_bare(reactor, int(sys.argv[2]))
     else:
