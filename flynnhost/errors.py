@@ -172,6 +172,16 @@ class TooManyRequests(FlynnHostError):
 
 
 @frozen
+class CannotLead(FlynnHostError):
+    """This host was elected and is not able to lead. Another one may be."""
+
+    term: int
+
+    def __str__(self) -> str:
+        return f"this host can't lead, in term {self.term}"
+
+
+@frozen
 class TookTooLong(FlynnHostError):
     """A deadline passed before the work was known to be done.
 

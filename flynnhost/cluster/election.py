@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
-from flynnhost.errors import FlynnHostError
+from flynnhost.errors import CannotLead, FlynnHostError
 from flynnhost.interfaces import ILeadership
 
 
@@ -19,7 +19,7 @@ from flynnhost.interfaces import ILeadership
 class SoloElection(Service):
     """Elects this host as soon as there is a term for it, and deposes it at the end.
 
-    As long as no term can be written, it goes on trying.
+    As long as no term can be written, or this host can't lead, it goes on trying.
 
     :param begin_term: fires with a term that no leader of this host has had, when that is on disk.
     """
@@ -42,7 +42,15 @@ class SoloElection(Service):
         return Deferred.fromCoroutine(self._resign())
 
     async def _elect(self) -> None:
-        self._leadership.elected(await self._term())
+        backoff = Backoff(self._clock)
+        while True:
+            try:
+                await self._leadership.elected(await self._term())
+                return
+            except CannotLead as e:
+                self.log.error("Nobody leads yet: {reason}", reason=str(e))
+                await self._leadership.deposed()
+                await backoff.wait()
 
     async def _term(self) -> int:
         backoff = Backoff(self._clock)

@@ -22,7 +22,7 @@ from flynnhost.cluster.candidacy import Candidacy, claim
 from flynnhost.cluster.leader_keys import LeaderKeys
 from flynnhost.cluster.records import Keys, LeaderRecord
 from flynnhost.cluster.terms import Terms
-from flynnhost.errors import EtcdTrouble, LeaseLost
+from flynnhost.errors import CannotLead, EtcdTrouble, LeaseLost
 from flynnhost.etcd.lease import Lease
 from flynnhost.etcd.mirror import Mirror
 from flynnhost.interfaces import IEtcd, ILeadership
@@ -30,6 +30,9 @@ from flynnhost.keyvalues import Compare, Delete, Get, KeyValue
 
 MAX_CANDIDATES = 7
 """How many hosts may be elected at a time: with seven, all at once are hardly ever lost."""
+
+REST = (2.0, 60.0)
+"""Seconds for which a host that could not lead lets others try, the first time and at the most."""
 
 SPREAD = 1.0
 """Seconds over which hosts spread their tries for a slot when there is a leader already."""
@@ -69,10 +72,13 @@ class EtcdElection(Service):
     _taking_over: bool = field(init=False, default=False)
     _doubtful: bool = field(init=False, default=False)
     _campaigning: bool = field(init=False, default=False)
+    _resting: bool = field(init=False, default=False)
+    _rest: Backoff = field(init=False)
     _background: Background = field(init=False, factory=lambda: Background("the election"))
     _leader_keys: LeaderKeys = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._rest = Backoff(self._clock, *REST, self._chance)
         self._terms = Terms(self._etcd, self._keys)
         self._leader_keys = LeaderKeys(
             self._clock, self._etcd, self._keys, self._record, self._further, self._chance
@@ -146,7 +152,9 @@ class EtcdElection(Service):
 
         :param spread: seconds within which to begin, by chance.
         """
-        if self.running and not self._campaigning and self._candidacy is None and self._lease is not None:
+        if not self.running or self._campaigning or self._resting:
+            return
+        if self._candidacy is None and self._lease is not None:
             self._campaigning = True
             self._background.run(self._campaign(spread * self._chance()), "campaigning")
 
@@ -254,8 +262,40 @@ class EtcdElection(Service):
 
     def _step_up(self, candidacy: Candidacy, term: int) -> None:
         self._leads = True
-        self._leader_keys.hold(candidacy, term)
-        self._leadership.elected(term)
+        self._background.run(self._begin(candidacy, term), "beginning to lead")
+
+    async def _begin(self, candidacy: Candidacy, term: int) -> None:
+        try:
+            await self._leadership.elected(term)
+        except CannotLead as e:
+            if candidacy is self._candidacy:
+                self.log.error("{reason}. Another host is to try", reason=str(e))
+                await self._stand_back(candidacy)
+        else:
+            if self._leads and candidacy is self._candidacy:
+                self._rest = Backoff(self._clock, *REST, self._chance)
+                self._leader_keys.hold(candidacy, term)
+
+    async def _stand_back(self, candidacy: Candidacy) -> None:
+        """Leave the slot to others, and be no candidate for a while."""
+        self._resting = True
+        try:
+            await self._give_up()
+            await self._leave_slot(candidacy)
+            await self._rest.wait()
+        finally:
+            self._resting = False
+        self.campaign()
+
+    async def _leave_slot(self, candidacy: Candidacy) -> None:
+        """Remove it. Nothing less: with the slot there this host would be elected again."""
+        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
+        while not candidacy.lease.lost:
+            try:
+                await self._etcd.txn([candidacy.ours], [Delete(candidacy.key), *self._leader_keys.removal()])
+                return
+            except EtcdTrouble:
+                await backoff.wait()
 
     def _step_down(self) -> Deferred[None]:
         self._leads = False

@@ -39,6 +39,7 @@ class LeaderKeys:
 
     def hold(self, candidacy: Candidacy, term: int) -> None:
         """Write them, and again if they are lost, until ``let_go``."""
+        self.let_go()
         keys = {self._keys.leader: encode(self._record(term)), **self._further()}
         right = [Compare(key, "value", "==", value) for key, value in keys.items()]
         puts = [Put(key, value, candidacy.lease.id) for key, value in keys.items()]

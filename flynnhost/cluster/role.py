@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flynnhost.errors import NoLeader
+from flynnhost.errors import CannotLead, NoLeader
 from flynnhost.interfaces import HostFeed, ICluster, IClusterHosts, ISessionTransport, ISessionUser
 from flynnhost.model import Host, Job, Placement
 
@@ -37,8 +37,8 @@ MakeLeader = Callable[[int], Leading]
 class _Inputs(Protocol):
     """What happens to the role."""
 
-    def elected(self, term: int) -> None:
-        """This host leads, with this term."""
+    def elected(self, next_one: _Next) -> None:
+        """This host leads."""
 
     def deposed(self) -> None:
         """This host leads no longer."""
@@ -48,11 +48,33 @@ class _Inputs(Protocol):
 
 
 @define(eq=False)
+class _Next:
+    """A leadership that is to begin.
+
+    :ivar begun: fires when it has, or is over before.
+    """
+
+    term: int
+    begun: Deferred[None] = field(factory=Deferred)
+
+    def tell(self, error: CannotLead | None = None) -> None:
+        """Tell whoever has elected this host; once."""
+        begun, self.begun = self.begun, Deferred()
+        if begun.called:  # nobody waits any more
+            return
+        if error is None:
+            begun.callback(None)
+        else:
+            begun.errback(error)
+
+
+@define(eq=False)
 class _Core:
     """What the states share: at most one leader, from its start until its stop is over.
 
     :ivar service: what was started last and has not stopped yet.
     :ivar cluster: what it knows and can do, while it leads.
+    :ivar next_one: what is to begin when that has stopped.
     """
 
     log = Logger()
@@ -60,19 +82,33 @@ class _Core:
     make_leader: MakeLeader
     service: IService | None = None
     cluster: ICluster | None = None
-    next_term: int = 0
+    next_one: _Next | None = None
     waiting: list[Deferred[None]] = field(factory=list)
 
-    def start(self) -> None:
-        self.log.info("This host leads, in term {term}", term=self.next_term)
+    def start(self, new: _Next) -> None:
+        self.log.info("This host leads, in term {term}", term=new.term)
         try:
-            leading = self.make_leader(self.next_term)
+            leading = self.make_leader(new.term)
             self.service = leading.service
             leading.service.startService()
             self.cluster = leading.cluster
         except Exception:
-            # Nobody leads then until the next election; what was started is stopped before.
-            self.log.failure("While taking over the leadership, in term {term}", term=self.next_term)
+            # What was started is stopped when this host is deposed.
+            self.log.failure("While taking over the leadership, in term {term}", term=new.term)
+            new.tell(CannotLead(new.term))
+        else:
+            new.tell()
+
+    def start_later(self, new: _Next | None) -> None:
+        """Have this one, if any, take the place of what was to begin."""
+        before, self.next_one = self.next_one, new
+        if before is not None:
+            before.tell()
+
+    def start_next(self) -> None:
+        new, self.next_one = self.next_one, None
+        if new is not None:
+            self.start(new)
 
     def stop(self, inputs: _Inputs) -> None:
         self.log.info("This host leads no longer")
@@ -102,17 +138,16 @@ def _machine() -> Callable[[_Core], _Inputs]:
     restarting = builder.state("restarting")
 
     @following.upon(_Inputs.elected).to(leading)
-    def begin(inputs: _Inputs, core: _Core, term: int) -> None:
-        core.next_term = term
-        core.start()
+    def begin(inputs: _Inputs, core: _Core, next_one: _Next) -> None:
+        core.start(next_one)
 
     @following.upon(_Inputs.deposed).loop()
     def not_leading(inputs: _Inputs, core: _Core) -> None:
         core.tell()
 
     @leading.upon(_Inputs.elected).to(restarting)
-    def begin_anew(inputs: _Inputs, core: _Core, term: int) -> None:
-        core.next_term = term
+    def begin_anew(inputs: _Inputs, core: _Core, next_one: _Next) -> None:
+        core.start_later(next_one)
         core.stop(inputs)
 
     @leading.upon(_Inputs.deposed).to(stopping)
@@ -120,12 +155,16 @@ def _machine() -> Callable[[_Core], _Inputs]:
         core.stop(inputs)
 
     @stopping.upon(_Inputs.elected).to(restarting)
-    def begin_later(inputs: _Inputs, core: _Core, term: int) -> None:
-        core.next_term = term
+    def begin_later(inputs: _Inputs, core: _Core, next_one: _Next) -> None:
+        core.start_later(next_one)
 
     @restarting.upon(_Inputs.elected).loop()
-    def begin_later_still(inputs: _Inputs, core: _Core, term: int) -> None:
-        core.next_term = term
+    def begin_later_still(inputs: _Inputs, core: _Core, next_one: _Next) -> None:
+        core.start_later(next_one)
+
+    @restarting.upon(_Inputs.deposed).to(stopping)
+    def begin_no_more(inputs: _Inputs, core: _Core) -> None:
+        core.start_later(None)
 
     @stopping.upon(_Inputs.stopped).to(following)
     def ended(inputs: _Inputs, core: _Core) -> None:
@@ -134,9 +173,8 @@ def _machine() -> Callable[[_Core], _Inputs]:
     @restarting.upon(_Inputs.stopped).to(leading)
     def begin_now(inputs: _Inputs, core: _Core) -> None:
         core.tell()
-        core.start()
+        core.start_next()
 
-    restarting.upon(_Inputs.deposed).to(stopping).returns(None)
     stopping.upon(_Inputs.deposed).loop().returns(None)
     return builder.build()
 
@@ -165,10 +203,14 @@ class LeaderRole(Service):
 
     # --- ILeadership ---------------------------------------------------------
 
-    def elected(self, term: int) -> None:
+    def elected(self, term: int) -> Deferred[None]:
         """See ``ILeadership``. Once the role was stopped it does not lead any more."""
-        if self.running:
-            self._inputs.elected(term)
+        if not self.running:
+            return fail(CannotLead(term))
+        new = _Next(term)
+        begun = new.begun
+        self._inputs.elected(new)
+        return begun
 
     def deposed(self) -> Deferred[None]:
         """See ``ILeadership``."""

@@ -161,8 +161,11 @@ class Following:
 class ILeadership(Protocol):
     """Is told by an election whether this host leads."""
 
-    def elected(self, term: int) -> None:
-        """This host leads from now on, with this term."""
+    def elected(self, term: int) -> Deferred[None]:
+        """This host leads from now on, with this term. Fires when its leadership runs, or is over again.
+
+        :raises CannotLead: (as the Deferred's failure) when it can't run. The host is to be deposed then.
+        """
 
     def deposed(self) -> Deferred[None]:
         """This host leads no longer. Fires when nothing of its leadership runs any more."""

@@ -66,8 +66,9 @@ class Host:
     def key(self) -> bytes:
         return self.rig.services.instance(HOSTS, Instance(self.addr).id)
 
-    def elected(self, term: int) -> None:
+    def elected(self, term: int) -> Deferred[None]:
         self.leads = True
+        return succeed(None)
 
     def deposed(self) -> Deferred[None]:
         self.leads = False

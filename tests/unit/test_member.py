@@ -40,8 +40,9 @@ class Rig:
             5,
         )
 
-    def elected(self, term: int) -> None:
+    def elected(self, term: int) -> Deferred[None]:
         self.terms.append(term)
+        return succeed(None)
 
     def deposed(self) -> Deferred[None]:
         return succeed(None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from flynnhost.cluster.election import SoloElection
-from flynnhost.errors import JournalFailed
+from flynnhost.errors import CannotLead, JournalFailed
 from tests.conftest import LoggedFailures
 
 
@@ -20,8 +20,11 @@ class Leadership:
         self.told: list[Any] = []
         self.over: Deferred[None] = Deferred()
 
-    def elected(self, term: int) -> None:
+        self.unable = False
+
+    def elected(self, term: int) -> Deferred[None]:
         self.told.append(term)
+        return fail(CannotLead(term)) if self.unable else succeed(None)
 
     def deposed(self) -> Deferred[None]:
         self.told.append("deposed")
@@ -100,3 +103,19 @@ def test_stopped_between_two_tries(rig: Rig) -> None:
     rig.election.stopService()
     assert rig.clock.getDelayedCalls() == []
     assert len(rig.asked) == 1
+
+
+def test_can_not_lead(rig: Rig) -> None:
+    """A host that can't lead is deposed, and tries again with another term."""
+    rig.leadership.unable = True
+    rig.election.startService()
+    rig.leadership.over.callback(None)
+    for term in (5, 6):
+        rig.asked[-1].callback(term)
+        assert rig.leadership.told[-2:] == [term, "deposed"]
+        rig.clock.advance(30)
+    rig.leadership.unable = False
+    rig.asked[-1].callback(7)
+    rig.clock.advance(100)
+    assert rig.leadership.told == [5, "deposed", 6, "deposed", 7]
+    assert len(rig.asked) == 3

@@ -8,14 +8,14 @@ from contextlib import suppress
 
 import pytest
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from flynnhost.cluster.etcd_election import EtcdElection
 from flynnhost.cluster.following import LeaderFollower
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
-from flynnhost.errors import Compacted
+from flynnhost.errors import CannotLead, Compacted
 from flynnhost.etcd.values import decode
 from flynnhost.keyvalues import Delete, Found, KeyRange, KeyValue, Put
 from flynnhost.testing.etcd import FakeEtcd, FakeEtcdClient
@@ -37,6 +37,7 @@ class _Host:
     heard: int = 0
     terms: list[int] = field(factory=list)
     leads: bool = False
+    unable: bool = False
     presence: Presence = field(init=False)
     election: EtcdElection = field(init=False)
     follower: LeaderFollower = field(init=False)
@@ -68,11 +69,12 @@ class _Host:
         self.presence.add(self.election)
         self.follower.add(self.election.leader_changed)
 
-    def elected(self, term: int) -> None:
+    def elected(self, term: int) -> Deferred[None]:
         assert not self.leads
         self.leads = True
         self.heard = max(self.heard, term)
         self.terms.append(term)
+        return fail(CannotLead(term)) if self.unable else succeed(None)
 
     def deposed(self) -> Deferred[None]:
         self.leads = False
@@ -110,6 +112,13 @@ class _Cluster:
         for _ in range(int(seconds / step) + 1):
             self.clock.advance(step)
             assert len([host for host in self.hosts if host.election.leads()]) <= 1
+
+    def slots(self) -> list[bytes]:
+        """Who holds slots."""
+        found: list[Found] = []
+        self.etcd.client().get(Keys().candidates).addCallback(found.append)
+        self.pass_time(0.2)
+        return sorted(kv.value for kv in found[0].values)
 
     def compact(self) -> None:
         """Have etcd forget what was."""
@@ -167,6 +176,57 @@ def cluster() -> _Cluster:
         cluster.add(name)
         cluster.pass_time(1)
     return cluster
+
+
+def test_leader_is_unable(cluster: _Cluster) -> None:
+    """A host that is elected and can't lead lets the next one lead at once, and tries again much later."""
+    first, second, third = cluster.hosts
+    second.unable = True
+    first.stop()
+    cluster.pass_time(0.5)
+    assert cluster.leader() is third
+    assert third.follower.leader == LeaderRecord("h3", "h3:1113", third.terms[-1])
+    assert len(second.terms) == 1
+    cluster.pass_time(70)
+    assert cluster.slots() == [b"h2", b"h3"]
+    assert (cluster.leader(), len(second.terms)) == (third, 1)
+
+
+def test_everyone_is_unable() -> None:
+    """While no host can lead they try in turn, ever more rarely; as soon as one can it does."""
+    cluster = _Cluster()
+    for name in ("h1", "h2", "h3"):
+        cluster.add(name).unable = True
+    cluster.pass_time(600)
+    tries = [len(host.terms) for host in cluster.hosts]
+    assert all(5 < each < 40 for each in tries), tries
+    assert cluster.hosts[0].follower.leader is None
+    cluster.hosts[1].unable = False
+    cluster.pass_time(70)
+    assert cluster.leader() is cluster.hosts[1]
+
+
+def test_unable_and_etcd_does_not_answer(cluster: _Cluster) -> None:
+    """A host that can't lead, and can't say so, says it as soon as it can."""
+    first, second, third = cluster.hosts
+    second.unable = True
+    second.etcd.lose_answers(3)
+    first.stop()
+    cluster.pass_time(10)
+    assert cluster.leader() is third
+    assert len(second.terms) == 1
+
+
+def test_unable_and_stopped(cluster: _Cluster) -> None:
+    """A host that is stopped while it rests is gone."""
+    first, second, _ = cluster.hosts
+    second.unable = True
+    first.stop()
+    cluster.pass_time(0.5)
+    second.stop()
+    cluster.pass_time(100)
+    assert cluster.slots() == [b"h3"]
+    assert len(second.terms) == 1
 
 
 def test_first_comes_first(cluster: _Cluster) -> None:

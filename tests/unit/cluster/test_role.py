@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from flynnhost.cluster.role import LeaderRole, Leading
-from flynnhost.errors import NoLeader
+from flynnhost.errors import CannotLead, NoLeader
 from flynnhost.interfaces import ICluster
 from flynnhost.model import Host
 from flynnhost.testing.agent import FakeCluster
@@ -108,6 +108,18 @@ def fired(deferred: Deferred[Any]) -> list[Any]:
     return found
 
 
+def elect(role: LeaderRole, term: int) -> list[Any]:
+    """Elect it; whether it leads, in a word, when that is known."""
+    words: list[Any] = []
+
+    def unable(failure: Failure) -> None:
+        failure.trap(CannotLead)
+        words.append(f"unable in term {term}")
+
+    role.elected(term).addCallbacks(lambda _: words.append("done"), unable)
+    return words
+
+
 def leads(role: LeaderRole) -> str:
     """Whose cluster it is that is shown; empty if nobody's."""
     try:
@@ -143,7 +155,7 @@ def test_follows(role: LeaderRole, leaders: Leaders) -> None:
 
 def test_elected(role: LeaderRole, leaders: Leaders) -> None:
     """Elected, it leads at once."""
-    role.elected(1)
+    assert elect(role, 1) == ["done"]
     assert leads(role) == "of-term-1"
     assert leaders.present is not None
     assert leaders.present.running
@@ -192,8 +204,9 @@ def test_elected_and_deposed_while_stopping(role: LeaderRole, slow: Leaders) -> 
     """Elected and deposed again before its leader has stopped, it follows when that is over."""
     role.elected(1)
     first = fired(role.deposed())
-    role.elected(2)
+    begun = elect(role, 2)
     second = fired(role.deposed())
+    assert begun == ["done"]
     slow.let_stop()
     assert first == second == [None]
     assert leads(role) == ""
@@ -204,10 +217,35 @@ def test_elected_twice_while_stopping(role: LeaderRole, slow: Leaders) -> None:
     """Of several elections while its leader stops the last one counts."""
     role.elected(1)
     role.deposed()
-    for term in (2, 3, 4):
-        role.elected(term)
+    begun = [elect(role, term) for term in (2, 3, 4)]
+    assert begun == [["done"], ["done"], []]
     slow.let_stop()
     assert slow.terms == [1, 4]
+    assert begun[-1] == ["done"]
+
+
+def test_does_not_start_in_the_end(role: LeaderRole, slow: Leaders, logged_failures: LoggedFailures) -> None:
+    """One that had to wait for the last leader's end, and can't start then, says so."""
+    role.elected(1)
+    role.deposed()
+    begun = elect(role, 2)
+    slow.make_error = ZeroDivisionError()
+    slow.let_stop()
+    assert begun == ["unable in term 2"]
+    assert fired(role.deposed()) == [None]
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_nobody_waits_for_the_begin(role: LeaderRole, slow: Leaders) -> None:
+    """Whoever has elected it need not wait until it leads."""
+    role.elected(1)
+    role.deposed()
+    waiting = role.elected(2)
+    given_up = fired(waiting)
+    waiting.cancel()
+    slow.let_stop()
+    assert leads(role) == "of-term-2"
+    assert len(given_up) == 1
 
 
 def test_elected_while_leading(role: LeaderRole, slow: Leaders) -> None:
@@ -263,12 +301,12 @@ def test_stop_fails(role: LeaderRole, slow: Leaders, logged_failures: LoggedFail
 
 
 def test_can_not_be_made(role: LeaderRole, leaders: Leaders, logged_failures: LoggedFailures) -> None:
-    """If no leader can be made nobody leads, until the next election."""
+    """If no leader can be made that is said, and nobody leads until the next election."""
     leaders.make_error = ZeroDivisionError()
-    role.elected(1)
+    assert elect(role, 1) == ["unable in term 1"]
     assert leads(role) == ""
     assert fired(role.deposed()) == [None]
-    role.elected(2)
+    assert elect(role, 2) == ["unable in term 2"]
     leaders.make_error = None
     role.elected(3)
     assert leads(role) == "of-term-3"
@@ -278,13 +316,15 @@ def test_can_not_be_made(role: LeaderRole, leaders: Leaders, logged_failures: Lo
 def test_start_fails(role: LeaderRole, slow: Leaders, logged_failures: LoggedFailures) -> None:
     """A leader that failed to start does not lead; it is stopped before the next one starts."""
     slow.start_error = ZeroDivisionError()
-    role.elected(1)
+    assert elect(role, 1) == ["unable in term 1"]
     assert leads(role) == ""
     slow.start_error = None
-    role.elected(2)
+    begun = elect(role, 2)
     assert leads(role) == ""
+    assert begun == []
     slow.let_stop()
     assert leads(role) == "of-term-2"
+    assert begun == ["done"]
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
 
@@ -307,10 +347,10 @@ def test_stopped_while_following(role: LeaderRole) -> None:
 def test_stopped_while_restarting(role: LeaderRole, slow: Leaders) -> None:
     """Stopped before the next leader could start, it starts none."""
     role.elected(1)
-    role.elected(2)
+    begun = elect(role, 2)
     stopped = fired(role.stopService())
     slow.let_stop()
-    assert stopped == [None]
+    assert (begun, stopped) == (["done"], [None])
     assert slow.terms == [1]
 
 
@@ -318,9 +358,9 @@ def test_elected_after_the_stop(role: LeaderRole, slow: Leaders) -> None:
     """An election that comes after the service was stopped, or while it stops, leads to nothing."""
     role.elected(1)
     role.stopService()
-    role.elected(2)
+    begun = elect(role, 2)
     slow.let_stop()
-    role.elected(3)
+    assert begun + elect(role, 3) == ["unable in term 2", "unable in term 3"]
     assert leads(role) == ""
     assert slow.terms == [1]
 
