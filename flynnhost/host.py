@@ -83,7 +83,16 @@ def build_host(
             leader = Leader(reactor, now, term, settings.id, addr())
             leader.setServiceParent(service)
         else:
-            leader = Leader(reactor, partial(since, term), term, settings.id, addr(), member.leads, None)
+            leader = Leader(
+                reactor,
+                partial(since, term),
+                term,
+                settings.id,
+                addr(),
+                member.leads,
+                None,
+                outranked=member.outranked,
+            )
             leader.setServiceParent(service)
             member.look_after(leader, service)
         foreseeing = partial(foresee, agent, lambda: agent.highest_term)

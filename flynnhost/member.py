@@ -113,6 +113,10 @@ class Member(OrderedServices):
         """Whether it is certain that this host leads."""
         return self._election.leads()
 
+    def outranked(self, term: int) -> None:
+        """A host has heard a higher term than this host leads with."""
+        self._election.outranked(term)
+
     def look_after(self, leader: Leader, services: OrderedServices) -> None:
         """Tell a leader of this host which hosts there are, for as long as it leads.
 

@@ -21,7 +21,7 @@ from flynnhost.background import Background, Backoff
 from flynnhost.cluster.candidacy import Candidacy, claim
 from flynnhost.cluster.leader_keys import LeaderKeys
 from flynnhost.cluster.records import Keys, LeaderRecord
-from flynnhost.cluster.terms import Terms
+from flynnhost.cluster.terms import MAX_TERM, Terms
 from flynnhost.errors import CannotLead, EtcdTrouble, LeaseLost
 from flynnhost.etcd.lease import Lease
 from flynnhost.etcd.mirror import Mirror
@@ -115,6 +115,27 @@ class EtcdElection(Service):
                 await self._etcd.txn([candidacy.ours], [Delete(candidacy.key), *written])
             except EtcdTrouble as e:
                 self.log.info("The candidacy is left to end by itself: {reason}", reason=str(e))
+
+    def outranked(self, term: int) -> None:
+        """A host has heard this term, and so takes nothing from a leader of a lower one: elect again.
+
+        It was heard before etcd's revisions began anew, or from a leader that this host does not know of.
+        """
+        candidacy = self._candidacy
+        if self._leads and candidacy is not None and term < MAX_TERM:
+            self._background.run(
+                self._elect_above(term, candidacy), "having a leader of a higher term elected"
+            )
+
+    async def _elect_above(self, term: int, candidacy: Candidacy) -> None:
+        try:
+            await self._terms.raise_above(term)
+        except EtcdTrouble as e:
+            self.log.warn("A host that has heard the term {term} can't be let in: {e}", term=term, e=str(e))
+            return
+        if self._leads and candidacy is self._candidacy:
+            self.log.info("A host has heard the term {term}: another leader is to be elected", term=term)
+            await self._stand_back(candidacy)
 
     # --- IPresenceUser --------------------------------------------------------
 

@@ -38,6 +38,10 @@ def _certain() -> bool:
     return True
 
 
+def _nobody(term: int) -> None:
+    """Who leads without an election has nobody to tell that it was outranked."""
+
+
 @implementer(ICluster, IClusterHosts)
 @define(eq=False)
 class Leader(Service):
@@ -50,6 +54,7 @@ class Leader(Service):
     :param expected: the hosts that are to report before anything is placed; None if ``expect``
         will tell.
     :param grace: seconds for which a host that is lost, or has not reported yet, is waited for.
+    :param outranked: told when a host has heard a higher term, with that.
     """
 
     _clock: IReactorTime
@@ -60,6 +65,7 @@ class Leader(Service):
     _confirmed: Callable[[], bool] = _certain
     _expected: Collection[str] | None = ()
     _grace: float = GRACE
+    _outranked: Callable[[int], None] = _nobody
     events: HostFeed = field(init=False)
     _feed: Feed[HostEvent] = field(init=False)
     _since: datetime = field(init=False)
@@ -77,7 +83,9 @@ class Leader(Service):
         self._batches = Batches(
             self._clock, self.term, self._state, self._membership, self._check, self._confirmed
         )
-        self._sessions = Sessions(self._clock, self.term, self._state, self._membership, self._confirmed)
+        self._sessions = Sessions(
+            self._clock, self.term, self._state, self._membership, self._confirmed, outranked=self._outranked
+        )
         self._foreign = ForeignHosts(self._state, self._membership)
 
     def startService(self) -> None:

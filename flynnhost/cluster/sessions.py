@@ -41,6 +41,7 @@ class Sessions:
     No session has a timer: one sweep looks at when each was last heard.
 
     :param beat: seconds between two signs of life.
+    :param outranked: told when a host has heard a higher term, with that.
     """
 
     log = Logger()
@@ -52,6 +53,7 @@ class Sessions:
     _confirmed: Callable[[], bool]
     _beat: float = BEAT
     _at_once: int = REPORTING_AT_ONCE
+    _outranked: Callable[[int], None] = lambda _: None
     _open: dict[HostSession, None] = field(init=False, factory=dict)
     # The one session of each host that counts.
     _by_host: dict[str, HostSession] = field(init=False, factory=dict)
@@ -93,6 +95,8 @@ class Sessions:
             reason, retry = refusal
             self.log.warn("Host {host_id} is not admitted: {reason}", host_id=hello.host_id, reason=reason)
             session.end(reason, retry)
+            if hello.highest_term > self._term:
+                self._outranked(hello.highest_term)
             return
         known = self._by_host.get(hello.host_id)
         self._by_host[hello.host_id] = session

@@ -438,6 +438,36 @@ def test_solo_host_joins() -> None:
     assert other.terms[0] > former.terms[0]
 
 
+def test_outranked(cluster: _Cluster) -> None:
+    """When a host has heard a higher term, another leader is elected whose term is above that, once."""
+    first = cluster.leader()
+    first.election.outranked(500)
+    cluster.pass_time(2)
+    second = cluster.leader()
+    assert second is not first
+    assert second.terms[-1] > 500
+    cluster.pass_time(120)
+    assert cluster.leader() is second
+
+
+def test_outranked_beyond_measure(cluster: _Cluster) -> None:
+    """No host makes the cluster use up its terms."""
+    first = cluster.leader()
+    first.election.outranked(2**62)
+    cluster.pass_time(10)
+    assert cluster.leader() is first
+    assert len(first.terms) == 1
+
+
+def test_outranked_without_etcd(cluster: _Cluster) -> None:
+    """As long as etcd can't be reached the leader goes on: no other could have a higher term."""
+    first = cluster.leader()
+    first.etcd.partition()
+    first.election.outranked(500)
+    cluster.pass_time(1)
+    assert cluster.leader() is first
+
+
 def test_etcd_begins_anew(cluster: _Cluster) -> None:
     """Terms go on growing when all of etcd's data is lost, and its revisions begin anew."""
     heard = cluster.leader().terms[-1]

@@ -69,8 +69,10 @@ class HostEnd:
     def say(self, message: FromHost) -> None:
         self.session.received(messages.encode(message))
 
-    def hello(self, host_id: str = "h1", instance: str = "i", boot: str = "b", number: int = 1) -> HostEnd:
-        self.say(Hello(host_id, instance, boot, number, 0, {"zone": "a"}))
+    def hello(
+        self, host_id: str = "h1", instance: str = "i", boot: str = "b", number: int = 1, heard: int = 0
+    ) -> HostEnd:
+        self.say(Hello(host_id, instance, boot, number, heard, {"zone": "a"}))
         return self
 
     def report(self, *jobs: Job) -> HostEnd:
@@ -95,10 +97,11 @@ class Rig(SessionRig):
     """A leader of term 7, and hosts that do as a test says."""
 
     lead7: Lead = field(init=False)
+    outranked: list[int] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         SessionRig.__attrs_post_init__(self)
-        self.lead7 = self.lead("leader", 7)
+        self.lead7 = self.lead("leader", 7, outranked=self.outranked.append)
 
     def connect(self) -> HostEnd:
         return HostEnd(self, self.lead7)
@@ -524,3 +527,14 @@ def test_sessions_are_one_end(rig: Rig) -> None:
     session.end("again")
     session.resumed()
     assert not end.closed
+
+
+def test_host_that_has_heard_a_later_leader(rig: Rig) -> None:
+    """It is not admitted, for it would refuse all jobs; who elects leaders is told."""
+    bye = rig.connect().hello(heard=8).bye()
+    assert bye.retry
+    assert "has heard a later one" in bye.reason
+    assert rig.outranked == [8]
+    rig.connect().hello(heard=7).report()
+    assert rig.lead7.jobs() == {"h1": []}
+    assert rig.outranked == [8]
