@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.cluster_jobs import running_everywhere
-from tests.support.cluster_rig import ClusterRig, leading, post_until_taken
+from tests.support.cluster_rig import ClusterRig, leading, post, post_until_taken
 from tests.support.host_process import HostProcess
 from tests.support.onlooker import Onlooker
 from tests.support.waiting import wait_until
@@ -39,7 +39,7 @@ def test_the_leader_goes(
         claim = wait_until(lambda: onlooker.first_claim(term), "a new leader")
         complete = wait_until(lambda: onlooker.first_complete(term), "a complete list")
         new = cluster.whole(but=[old])
-        late = post_until_taken(new, {host.host_id: [sleeper()] for host in stay})
+        late = post_until_taken(stay[0], {host.host_id: [sleeper()] for host in stay})
     print(
         f"after {claim.ended - began:.2f} s a new leader (promised: {within(cluster.ttl):g}), "
         f"after {complete.ended - began:.2f} s its list is complete"
@@ -52,3 +52,7 @@ def test_the_leader_goes(
     cluster.agreed()
     jobs.untouched()
     assert cluster.leader() is new is not old
+    for host, other in zip(cluster.hosts, (*cluster.hosts[1:], cluster.hosts[0]), strict=True):
+        # The new leader knows of each job where it is.
+        refused = post(new.api, {other.host_id: jobs.jobs[host.host_id][:1]})
+        assert (refused.status, refused.json["code"]) == (409, "conflict")

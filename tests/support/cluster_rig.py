@@ -165,7 +165,6 @@ class ClusterRig:
 
         def look() -> HostProcess | None:
             named = {leading(host).get("id", "") for host in asked}
-            named.discard("")  # XXX until followers forward
             ours = named <= {host.host_id for host in asked}
             return self.host(named.pop()) if ours and len(named) == 1 else None
 
@@ -241,9 +240,14 @@ def leading(host: HostProcess, within: float = 2.0) -> dict[str, Any]:
     return answer.json if answer is not None and answer.status == 200 else {}
 
 
-def post(api: HostApi, batch: dict[str, list[WireJob]], within: float = 60.0) -> Answer:
+def post(
+    api: HostApi,
+    batch: dict[str, list[WireJob]],
+    within: float = 60.0,
+    connection: http.client.HTTPConnection | None = None,
+) -> Answer:
     """Hand a batch to the cluster."""
-    return api.request("POST", "/cluster/jobs", batch, {"Prefer": "return=minimal"}, within)
+    return api.request("POST", "/cluster/jobs", batch, {"Prefer": "return=minimal"}, within, connection)
 
 
 def post_until_taken(host: HostProcess, batch: dict[str, list[WireJob]], within: float = 60.0) -> Answer:

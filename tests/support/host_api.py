@@ -47,13 +47,15 @@ class HostApi:
         content: Any = None,
         headers: Mapping[str, str] | None = None,
         within: float = 60.0,
+        connection: http.client.HTTPConnection | None = None,
     ) -> Answer:
         """Ask, and wait for the answer.
 
         :param content: what to send as JSON.
         :param within: seconds in which something must come, again and again.
+        :param connection: one that is open already, with a deadline of its own; closed after the answer.
         """
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=within)
+        connection = connection or http.client.HTTPConnection(self.address, self.port, timeout=within)
         try:
             body = None if content is None else json.dumps(content)
             connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
