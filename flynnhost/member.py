@@ -107,7 +107,12 @@ class Member(OrderedServices):
         for service in (self._session, follower, presence, registration, self._election):
             service.setServiceParent(self)
         self.on_the_way = self._session.on_the_way
-        self.following = Following(lambda: follower.leader, lambda: self._session.joined_term, follower.add)
+        self.following = Following(
+            lambda: follower.leader,
+            lambda: follower.current and presence.certain,
+            lambda: self._session.joined_term,
+            follower.add,
+        )
 
     def leads(self) -> bool:
         """Whether it is certain that this host leads."""

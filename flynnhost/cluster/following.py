@@ -38,6 +38,11 @@ class LeaderFollower(Service):
         only = KeyRange(self._keys.leader)
         self._mirror = Mirror(self._clock, self._etcd, only, self, self._chance)
 
+    @property
+    def current(self) -> bool:
+        """Whether the record is followed, as far as is known; that etcd hangs is noticed late."""
+        return self._mirror.synced
+
     def add(self, listener: LeaderListener) -> None:
         """Have somebody told of each change."""
         self._listeners.append(listener)

@@ -62,6 +62,11 @@ class Presence(Service):
     _registered: bool = field(init=False, default=False)
     _background: Background = field(init=False, factory=lambda: Background("the host's presence in etcd"))
 
+    @property
+    def certain(self) -> bool:
+        """Whether etcd has confirmed lately that this host is there, and so is heard of."""
+        return self._registered and self._lease is not None and self._lease.valid()
+
     def add(self, user: IPresenceUser) -> None:
         """Have somebody told. Before the start."""
         self._users.append(user)

@@ -139,6 +139,8 @@ class ClusterAPI:
         if self._following is None:
             raise NoLeader
         record = self._following.other_than(self._host_id)
+        if self._following.joined_term() != record.term and not self._following.current():
+            raise NoLeader(f"it is not known whether host {record.id} leads still")
         return {"id": record.id, "addr": record.addr, "term": record.term, "since": record.since}
 
     def _hosts(self) -> IClusterHosts:

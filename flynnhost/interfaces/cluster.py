@@ -135,12 +135,14 @@ class Following:
     """What a host knows of whoever leads, itself or another.
 
     :param leader: gives the record of who leads, as far as this host knows; None when nobody does.
+    :param current: gives whether the record is as it is now, not as it was when it was last seen.
     :param joined_term: gives the term of the leader that has let this host in, while their session
         goes on; 0 for none.
     :param listen: has somebody called with each new record, or None, from then on.
     """
 
     leader: Callable[[], ILeaderRecord | None]
+    current: Callable[[], bool]
     joined_term: Callable[[], int]
     listen: Callable[[Callable[[ILeaderRecord | None], None]], None]
 

@@ -27,11 +27,12 @@ class Rig:
     def __init__(self) -> None:
         self.world = World()
         self.etcd = FakeEtcd(self.world.clock)
+        self.client = self.etcd.client()
         self.terms: list[int] = []
         self.member = Member(
             self.world.clock,
             self.world.clock.seconds,
-            self.etcd.client(),
+            self.client,
             Identity("h1", "instance", "boot"),
             self.world.start(),
             self,
@@ -75,6 +76,14 @@ def test_leads(rig: Rig) -> None:
     assert found[SERVICES.instance(HOSTS, instance.id)].value == encode(instance)
     assert found[SERVICES.leader(HOSTS)].value == instance.id.encode()
     assert rig.member.following.leader() == record
+    assert rig.member.following.current()
+
+
+def test_without_etcd(rig: Rig) -> None:
+    """Who leads is not certain any more when etcd is not heard of for as long as a lease lasts."""
+    rig.client.partition()
+    rig.run(5)
+    assert not rig.member.following.current()
 
 
 def test_stopped(rig: Rig) -> None:

@@ -45,6 +45,7 @@ class Rig:
     reactor: MemoryReactorClock = field(factory=MemoryReactorClock)
     record: LeaderRecord | None = H1
     joined_term: int = 7
+    current: bool = True
     leader: MemoryPeer = field(init=False)
     cluster: FakeCluster = field(init=False)
     site: APISite = field(init=False)
@@ -55,7 +56,9 @@ class Rig:
         self.leader = MemoryPeer(self.reactor)
         self.cluster = FakeCluster()
         self.cluster.leading = False
-        following = Following(lambda: self.record, lambda: self.joined_term, self.listeners.append)
+        following = Following(
+            lambda: self.record, lambda: self.current, lambda: self.joined_term, self.listeners.append
+        )
         agent = FakeAgent(self.reactor, "h2")
         self.site, self.streams = build_site(self.reactor, agent, self.cluster, following)
 
@@ -291,6 +294,19 @@ def test_who_leads(rig: Rig) -> None:
         rig.ask("GET", "/cluster/leader", headers={"Accept": "text/html"}).answer(), 406, "not_acceptable"
     )
     assert rig.leader.waiting == 0
+
+
+def test_who_may_lead_still(rig: Rig) -> None:
+    """Without word from etcd, only who has joined a leader knows that it leads; it is asked all the same."""
+    rig.current = False
+    assert rig.got("/cluster/leader").json["id"] == "h1"
+    rig.joined_term = 0
+    assert_error(rig.got("/cluster/leader"), 503, "no_leader", retry=True)
+    rig.current = True
+    assert rig.got("/cluster/leader").json["id"] == "h1"
+    rig.current = False
+    rig.ask("GET", "/cluster/hosts")
+    rig.leader.accept()
 
 
 def test_this_host_leads(rig: Rig) -> None:

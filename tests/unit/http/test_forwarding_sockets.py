@@ -71,7 +71,7 @@ class Pair:
 
         role = LeaderRole(leading)
         role.startService()
-        following = Following(lambda: self.record, lambda: 0, self._listeners.append)
+        following = Following(lambda: self.record, lambda: True, lambda: 0, self._listeners.append)
         site, streams = build_site(self.reactor, FakeAgent(self.reactor, host_id), role, following)
         node = Node(role, streams, self.reactor.listenTCP(0, site, interface="127.0.0.1"))
         return node
