@@ -363,6 +363,13 @@ async def test_the_leader_is_gone(pair: Pair) -> None:
 
 
 @in_the_reactor
+async def test_a_leader_by_name(pair: Pair) -> None:
+    """The leader may be known by a name."""
+    pair.record = LeaderRecord("h1", f"localhost:{pair.leader.port}", 7)
+    assert (await pair.ask(pair.follower, request("GET", "/cluster/hosts"))).body == b"[]"
+
+
+@in_the_reactor
 async def test_sessions_are_refused(pair: Pair) -> None:
     """Hosts connect to the leader itself, and are told when they have not."""
     upgrade = [
