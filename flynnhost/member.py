@@ -10,12 +10,13 @@ from attrs import frozen
 
 from flynnhost.agent.agent import Agent
 from flynnhost.agent.leader_session import LeaderSession
-from flynnhost.cluster.etcd_election import EtcdElection
+from flynnhost.cluster.etcd_election import MAX_CANDIDATES, EtcdElection
 from flynnhost.cluster.following import LeaderFollower
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
 from flynnhost.cluster.registered import RegisteredHosts
+from flynnhost.cluster.vacancies import Vacancies
 from flynnhost.discovery.records import Instance, ServiceKeys
 from flynnhost.discovery.registration import Registration
 from flynnhost.http.session_client import SessionConnector
@@ -87,6 +88,7 @@ class Member(OrderedServices):
             SessionConnector(reactor),
             identity.instance,
             identity.boot,
+            invited=lambda: self._election.campaign(),
         )
         presence = Presence(reactor, boottime, etcd, KEYS, host_record, lease_ttl)
         registration = Registration(reactor, etcd, ServiceKeys(KEYS.prefix), instance)
@@ -123,12 +125,17 @@ class Member(OrderedServices):
         self._election.outranked(term)
 
     def look_after(self, leader: Leader, services: OrderedServices) -> None:
-        """Tell a leader of this host which hosts there are, for as long as it leads.
+        """Tell a leader of this host which hosts there are, and have it see to there being others that
+        can be elected, for as long as it leads.
 
         :param services: runs while it does.
         """
         registered = RegisteredHosts(self._reactor, self._etcd, KEYS, leader, self._election.condition)
         registered.setServiceParent(services)
+        vacancies = Vacancies(
+            self._reactor, MAX_CANDIDATES, self._election.candidates, registered.since, leader.invite
+        )
+        vacancies.setServiceParent(services)
 
     def _follow(self, leader: LeaderRecord | None) -> None:
         """A leader reaches its own host without a session."""

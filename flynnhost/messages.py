@@ -168,6 +168,10 @@ class Drop(_Message, frozen=True, tag="drop"):
     request: int
 
 
+class Campaign(_Message, frozen=True, tag="campaign"):
+    """The host is to try for a free slot among those who may be elected."""
+
+
 class Bye(_Message, frozen=True, tag="bye"):
     """The session ends.
 
@@ -187,7 +191,7 @@ class Beat(_Message, frozen=True, tag="beat"):
 
 
 FromHost: TypeAlias = Hello | Report | EndedBefore | Accepted | Checked | Refused | Created | Ended | Beat
-FromLeader: TypeAlias = Welcome | Submit | Take | Drop | Bye | Beat
+FromLeader: TypeAlias = Welcome | Submit | Take | Drop | Campaign | Bye | Beat
 
 _encoder = msgspec.json.Encoder()
 _from_host = msgspec.json.Decoder(FromHost)

@@ -68,6 +68,7 @@ class LeaderSession(Service):
     :param boot: what tells this process from earlier ones of the host.
     :param chance: gives numbers from 0 to below 1.
     :param spread: see ``SPREAD``.
+    :param invited: called when the leader wants this host to become a candidate.
     :ivar on_the_way: jobs that leaders have sent, and of which it is not known yet whether this host
         has them.
     """
@@ -82,6 +83,7 @@ class LeaderSession(Service):
     _boot: str
     _chance: Callable[[], float] = random.random
     _spread: float = SPREAD
+    _invited: Callable[[], None] = lambda: None
     _leader: ILeader | None = field(init=False, default=None)
     _welcomed_by: int = field(init=False, default=0)
     _numbers: count[int] = field(init=False, factory=lambda: count(1))
@@ -195,6 +197,7 @@ class LeaderSession(Service):
             self._take,
             self._welcomed,
             ended,
+            self._invited,
         )
 
     def _welcomed(self, term: int) -> None:

@@ -22,6 +22,7 @@ from flynnhost.messages import (
     MAX_PAST,
     Beat,
     Bye,
+    Campaign,
     Drop,
     FromHost,
     Hello,
@@ -44,6 +45,7 @@ class LeaderTalk:
     :param welcomed: called when the leader has let the host in, with the term.
     :param over: called once when the session has ended, with the reason and whether another one may
         succeed soon.
+    :param invited: called when the leader wants this host to become a candidate.
     """
 
     log = Logger()
@@ -58,6 +60,7 @@ class LeaderTalk:
     _take: Callable[[LeaderTalk, Request], None]
     _welcomed: Callable[[int], None]
     _told_over: Callable[[str, bool], None]
+    _invited: Callable[[], None]
     _outgoing: Outgoing = field(init=False)
     _report: JobReport = field(init=False)
     _requests: Requests = field(init=False)
@@ -133,6 +136,8 @@ class LeaderTalk:
             self._requests.take(message.request)
         elif isinstance(message, Drop):
             self._requests.drop(message.request)
+        elif isinstance(message, Campaign):
+            self._invited()
         elif isinstance(message, Bye):
             self.end(message.reason, message.retry)
 

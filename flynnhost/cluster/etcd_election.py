@@ -1,28 +1,29 @@
 """Who leads, decided by etcd: of the candidates the one whose key is the oldest.
 
 A bounded number of slots keeps the hosts from waking each other: candidates follow the slots, all
-others the leader's record only, and try for a slot when it changes. The term is the create
+others the leader's record only. A host tries for a slot when it comes, when it is asked to (see
+``Vacancies``), and when nobody leads for longer than an election takes. The term is the create
 revision of the winning key, which no other key ever has, plus the base that ``Terms`` is about.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
-from flynnhost.cluster.candidacy import Candidacy, claim
+from flynnhost.cluster.campaign import Campaign
+from flynnhost.cluster.candidacy import Candidacy
 from flynnhost.cluster.leader_keys import LeaderKeys
 from flynnhost.cluster.records import Keys, LeaderRecord
 from flynnhost.cluster.terms import MAX_TERM, Terms
-from flynnhost.errors import CannotLead, EtcdTrouble, LeaseLost
+from flynnhost.errors import CannotLead, EtcdTrouble
 from flynnhost.etcd.lease import Lease
 from flynnhost.etcd.mirror import Mirror
 from flynnhost.interfaces import IEtcd, ILeadership
@@ -30,12 +31,6 @@ from flynnhost.keyvalues import Compare, Delete, Get, KeyValue
 
 MAX_CANDIDATES = 7
 """How many hosts may be elected at a time: with seven, all at once are hardly ever lost."""
-
-REST = (2.0, 60.0)
-"""Seconds for which a host that could not lead lets others try, the first time and at the most."""
-
-SPREAD = 1.0
-"""Seconds over which hosts spread their tries for a slot when there is a leader already."""
 
 
 @define(eq=False)
@@ -71,15 +66,23 @@ class EtcdElection(Service):
     _leads: bool = field(init=False, default=False)
     _taking_over: bool = field(init=False, default=False)
     _doubtful: bool = field(init=False, default=False)
-    _campaigning: bool = field(init=False, default=False)
-    _resting: bool = field(init=False, default=False)
-    _rest: Backoff = field(init=False)
+    _campaign: Campaign = field(init=False)
     _background: Background = field(init=False, factory=lambda: Background("the election"))
     _leader_keys: LeaderKeys = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rest = Backoff(self._clock, *REST, self._chance)
         self._terms = Terms(self._etcd, self._keys)
+        self._campaign = Campaign(
+            self._clock,
+            self._etcd,
+            self._keys,
+            self._host_id,
+            self._max_candidates,
+            self._wanting,
+            self._stand,
+            self._heard,
+            self._chance,
+        )
         self._leader_keys = LeaderKeys(
             self._clock, self._etcd, self._keys, self._record, self._further, self._chance
         )
@@ -87,6 +90,12 @@ class EtcdElection(Service):
     def leads(self) -> bool:
         """Whether it is certain that this host leads. Ask before every act of a leader."""
         return self._leads and self._lease is not None and self._lease.valid()
+
+    def candidates(self) -> Collection[str] | None:
+        """The IDs of the hosts that may be elected; None while this host is none of them."""
+        if self._mirror is None or not self._mirror.synced:
+            return None
+        return {kv.value.decode(errors="replace") for kv in self._mirror.values.values()}
 
     def condition(self) -> Compare | None:
         """What must hold in etcd for whatever a leader writes there; None when this host does not lead."""
@@ -106,6 +115,7 @@ class EtcdElection(Service):
 
     async def _resign(self) -> None:
         self._lease = None
+        await self._campaign.stop()
         await self._background.cancel()
         candidacy, led = self._candidacy, self._leads
         await self._give_up()
@@ -158,47 +168,20 @@ class EtcdElection(Service):
         self._lease = None
         self._background.run(self._give_up(), "giving up the candidacy")
 
-    # --- the leader's record --------------------------------------------------
+    # --- the campaign ---------------------------------------------------------
+
+    def campaign(self) -> None:
+        """Try for a slot, unless this host has one or tries already."""
+        self._campaign.begin()
 
     def leader_changed(self, record: LeaderRecord | None) -> None:
-        """The leader's record changed, or is gone: there may be a slot now."""
+        """The leader's record changed, or is gone."""
         self._leader_keys.look()
-        if self._candidacy is None:
-            self.campaign(0.0 if record is None else SPREAD)
+        self._campaign.leader_changed(record is not None)
 
-    # --- campaigning ----------------------------------------------------------
-
-    def campaign(self, spread: float = 0.0) -> None:
-        """Try for a slot, unless this host has one or tries already.
-
-        :param spread: seconds within which to begin, by chance.
-        """
-        if not self.running or self._campaigning or self._resting:
-            return
-        if self._candidacy is None and self._lease is not None:
-            self._campaigning = True
-            self._background.run(self._campaign(spread * self._chance()), "campaigning")
-
-    async def _campaign(self, pause: float) -> None:
-        backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
-        try:
-            if pause:
-                await deferLater(self._clock, pause)
-            while self._lease is not None and self._candidacy is None:
-                lease = self._lease
-                try:
-                    await self._terms.raise_above(self._heard())
-                    claimed = await claim(self._etcd, self._keys, self._host_id, lease, self._max_candidates)
-                except LeaseLost:
-                    return
-                except EtcdTrouble:
-                    await backoff.wait()
-                    continue
-                if claimed is not None and lease is self._lease:
-                    self._stand(claimed)
-                return
-        finally:
-            self._campaigning = False
+    def _wanting(self) -> Lease | None:
+        """The lease for a slot, if one is wanted."""
+        return self._lease if self.running and self._candidacy is None else None
 
     def _stand(self, candidacy: Candidacy) -> None:
         self.log.info("This host is a candidate, of revision {term}", term=candidacy.revision)
@@ -294,22 +277,17 @@ class EtcdElection(Service):
                 await self._stand_back(candidacy)
         else:
             if self._leads and candidacy is self._candidacy:
-                self._rest = Backoff(self._clock, *REST, self._chance)
+                self._campaign.led_well()
                 self._leader_keys.hold(candidacy, term)
 
     async def _stand_back(self, candidacy: Candidacy) -> None:
         """Leave the slot to others, and be no candidate for a while."""
-        self._resting = True
-        try:
-            await self._give_up()
-            await self._leave_slot(candidacy)
-            await self._rest.wait()
-        finally:
-            self._resting = False
+        await self._campaign.rest(self._leave_slot(candidacy))
         self.campaign()
 
     async def _leave_slot(self, candidacy: Candidacy) -> None:
         """Remove it. Nothing less: with the slot there this host would be elected again."""
+        await self._give_up()
         backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
         while not candidacy.lease.lost:
             try:

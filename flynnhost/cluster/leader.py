@@ -110,6 +110,10 @@ class Leader(Service):
         """Wait for a host that an earlier leader had and that is not there: it is down, not gone."""
         self._membership.missed(host_id, instance)
 
+    def invite(self, host_id: str) -> bool:
+        """Ask a host to become a candidate, if there is a way to. Says whether there is."""
+        return self._sessions.invite(host_id)
+
     def add_host(self, host: Host, link: IHostLink, ended: Collection[str] = ()) -> None:
         """Take in a host with the jobs it has.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -41,12 +41,18 @@ class RegisteredHosts(Service):
     _condition: Callable[[], Compare | None]
     _chance: Callable[[], float] = random.random
     _members: dict[str, HostRecord] = field(init=False, factory=dict)
+    # Those that are there, with the revision of their registration.
+    _present: dict[str, int] = field(init=False, factory=dict)
     _mirror: Mirror = field(init=False)
     _subscription: ISubscription | None = field(init=False, default=None)
     _background: Background = field(init=False, factory=lambda: Background("the records of hosts"))
 
     def __attrs_post_init__(self) -> None:
         self._mirror = Mirror(self._clock, self._etcd, self._keys.hosts, self, self._chance)
+
+    def since(self) -> Mapping[str, int]:
+        """The hosts that are registered, each with the revision at which it was."""
+        return self._present
 
     def startService(self) -> None:
         """Begin to look."""
@@ -81,10 +87,14 @@ class RegisteredHosts(Service):
 
     def key_changed(self, kv: KeyValue, previous: KeyValue | None) -> None:
         """See ``IMirrorListener``."""
+        for record in _records([kv]):
+            self._present[record.id] = kv.create_revision
         self._tell()
 
     def key_removed(self, previous: KeyValue) -> None:
         """See ``IMirrorListener``."""
+        for record in _records([previous]):
+            self._present.pop(record.id, None)
         self._tell()
 
     def mirror_synced(self) -> None:
@@ -97,12 +107,11 @@ class RegisteredHosts(Service):
     def _tell(self) -> None:
         if not self._mirror.synced:
             return
-        present = {record.id for record in _records(self._mirror.values.values())}
         missed, self._members = self._members, {}
         for record in missed.values():
-            if record.id not in present:
+            if record.id not in self._present:
                 self._leader.miss_host(record.id, record.instance)
-        self._leader.expect(present)
+        self._leader.expect(self._present)
 
     # --- hosts that are given up ----------------------------------------------
 

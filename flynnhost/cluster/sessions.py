@@ -20,7 +20,7 @@ from flynnhost.cluster.state import ClusterState
 from flynnhost.cluster.stored import Placed
 from flynnhost.errors import InvalidField
 from flynnhost.interfaces import ISessionTransport
-from flynnhost.messages import BEAT, BEATS_MISSED, MAX_PAST, Ended, EndedBefore, Hello
+from flynnhost.messages import BEAT, BEATS_MISSED, MAX_PAST, Campaign, Ended, EndedBefore, Hello
 
 REPORTING_AT_ONCE = 32
 """How many hosts may report at a time, which bounds the memory that unfinished reports take."""
@@ -77,6 +77,14 @@ class Sessions:
         self._open[session] = None
         self._sweeping.start(now=False)
         return session
+
+    def invite(self, host_id: str) -> bool:
+        """Ask a host to become a candidate, if it is connected. Says whether it is."""
+        session = self._by_host.get(host_id)
+        if session is None or session.stage is not Stage.JOINED:
+            return False
+        session.say(Campaign())
+        return True
 
     def stop(self) -> Deferred[None]:
         """End all sessions. Fires when nothing goes on any more."""

@@ -249,6 +249,7 @@ class FakeEtcdClient:
     silence: float = 15.0
     retry: float = 0.1
     calls: int = field(init=False, default=0)
+    keep_alives: int = field(init=False, default=0)
     _deaf: bool = field(init=False, default=False)
     _mute: bool = field(init=False, default=False)
     _lose: int = field(init=False, default=0)
@@ -322,6 +323,7 @@ class FakeEtcdClient:
 
     def keep_alive_once(self, lease: int, within: float) -> Deferred[int]:
         """See ``IEtcd.keep_alive_once``."""
+        self.keep_alives += 1
         return self._ask(lambda store: store.keep_alive(lease, self.clock.seconds()), within)
 
     def revoke(self, lease: int) -> Deferred[None]:

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from flynnhost.cluster.records import Keys, LeaderRecord
+from flynnhost.cluster.etcd_election import MAX_CANDIDATES
+from flynnhost.cluster.leader import Leader
+from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
 from flynnhost.discovery.records import Instance, ServiceKeys
 from flynnhost.discovery.registration import HOSTS
 from flynnhost.etcd.values import decode, encode
 from flynnhost.keyvalues import Found, Get, KeyRange, KeyValue
 from flynnhost.member import Identity, Member
+from flynnhost.services import OrderedServices
 from flynnhost.testing.etcd import FakeEtcd, turn
 from flynnhost.testing.world import World
 
@@ -91,3 +94,44 @@ def test_stopped(rig: Rig) -> None:
     rig.member.stopService()
     rig.run(0.1)
     assert sorted(rig.read()) == sorted([Keys().member("h1"), SERVICES.record(HOSTS)])
+
+
+def test_asked_to_be_a_candidate() -> None:
+    """A host that found no free slot takes one when the leader asks it to."""
+    rig = Rig()
+    others = rig.etcd.client("others")
+    for slot in range(MAX_CANDIDATES):
+        others.put(Keys().candidate(slot), b"other")
+    others.put(Keys().leader, encode(LeaderRecord("h1", "192.0.2.9:1113", 1)))
+    rig.run()
+    rig.member.startService()
+    rig.run(120)
+    others.delete(Keys().candidate(3))
+    rig.run(120)
+    assert Keys().candidate(3) not in rig.read()
+    rig.member._session._invited()
+    rig.run()
+    assert rig.read()[Keys().candidate(3)].value == b"h1"
+
+
+def test_asks_others(rig: Rig) -> None:
+    """Where the leader is, the others that are registered are asked to be candidates while slots are free."""
+    asked: list[str] = []
+
+    class Asking(Leader):
+        def invite(self, host_id: str) -> bool:
+            asked.append(host_id)
+            return True
+
+    leader = Asking(rig.world.clock, lambda: NOW, rig.terms[0], "h1", ADDR, rig.member.leads, None)
+    services = OrderedServices(rig.world.clock)
+    leader.setServiceParent(services)
+    rig.member.look_after(leader, services)
+    for name in ("h3", "h2"):
+        rig.etcd.client("others").put(Keys().host(name), encode(HostRecord(name, "10.0.0.2:1113", name)))
+        rig.run(0.1)
+    services.startService()
+    rig.run(30)
+    assert asked == ["h3", "h2"]
+    services.stopService()
+    rig.run(0.1)

@@ -432,6 +432,15 @@ def test_stops(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_invited(rig: Rig) -> None:
+    """When the leader wants this host as a candidate it is told to whom it concerns."""
+    invited: list[bool] = []
+    rig.host._invited = lambda: invited.append(True)
+    rig.joined()
+    rig.say(messages.Campaign())
+    assert invited == [True]
+
+
 # --- jobs between two sessions ------------------------------------------------
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from attrs import define, field
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from flynnhost.cluster.etcd_election import EtcdElection
+from flynnhost.cluster.campaign import COME_FORWARD
+from flynnhost.cluster.etcd_election import MAX_CANDIDATES, EtcdElection
 from flynnhost.cluster.following import LeaderFollower
+from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
+from flynnhost.cluster.registered import RegisteredHosts
+from flynnhost.cluster.vacancies import LOOK_EVERY, Vacancies
 from flynnhost.errors import CannotLead, Compacted
 from flynnhost.etcd.values import decode
 from flynnhost.keyvalues import Delete, Found, KeyRange, KeyValue, Put
 from flynnhost.testing.etcd import FakeEtcd, FakeEtcdClient
+from flynnhost.testing.swift_clock import SwiftClock
 
 TTL = 5
 
@@ -28,16 +35,21 @@ BESIDES = b"/flynn-host/also"
 
 @define(eq=False)
 class _Host:
-    """The parts of a host that elections are made of."""
+    """The parts of a host that elections are made of.
+
+    :param invite: asks another host to become a candidate.
+    """
 
     name: str
     etcd: FakeEtcdClient
-    clock: Clock
+    invite: Callable[[str], bool]
+    clock: Clock | SwiftClock
     instance: str = ""
     heard: int = 0
     terms: list[int] = field(factory=list)
     leads: bool = False
     unable: bool = False
+    leading: list[Service] = field(factory=list)
     presence: Presence = field(init=False)
     election: EtcdElection = field(init=False)
     follower: LeaderFollower = field(init=False)
@@ -72,12 +84,25 @@ class _Host:
     def elected(self, term: int) -> Deferred[None]:
         assert not self.leads
         self.leads = True
+        now = datetime(2020, 1, 1, tzinfo=UTC)
+        leader = Leader(self.clock, lambda: now, term, self.name, "", self.election.leads, None)
+        keys, chance = Keys(), self.election._chance
+        registered = RegisteredHosts(self.clock, self.etcd, keys, leader, self.election.condition, chance)
+        vacancies = Vacancies(
+            self.clock, MAX_CANDIDATES, self.election.candidates, registered.since, self.invite
+        )
+        self.leading = [leader, registered, vacancies]
+        for service in self.leading:
+            service.startService()
         self.heard = max(self.heard, term)
         self.terms.append(term)
         return fail(CannotLead(term)) if self.unable else succeed(None)
 
     def deposed(self) -> Deferred[None]:
         self.leads = False
+        for service in self.leading:
+            service.stopService()
+        self.leading = []
         return succeed(None)
 
     def start(self) -> None:
@@ -94,16 +119,31 @@ class _Host:
 class _Cluster:
     """Hosts that share an etcd."""
 
-    clock: Clock = field(factory=Clock)
+    clock: Clock | SwiftClock = field(factory=Clock)
     etcd: FakeEtcd = field(init=False)
     hosts: list[_Host] = field(factory=list)
+    invited: list[str] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.etcd = FakeEtcd(self.clock)
 
-    def add(self, name: str, instance: str = "", heard: int = 0) -> _Host:
-        host = _Host(name, self.etcd.client(name), self.clock, instance, heard)
+    def make(self, name: str, instance: str = "", heard: int = 0) -> _Host:
+        """A host that is not started yet."""
+        host = _Host(name, self.etcd.client(name), self.invite, self.clock, instance, heard)
         self.hosts.append(host)
+        return host
+
+    def invite(self, name: str) -> bool:
+        """Ask a host to become a candidate, as the leader does on its session."""
+        self.invited.append(name)
+        for host in self.hosts:
+            if host.name == name and host.election.running and not host.etcd.cut_off:
+                self.clock.callLater(0.01, host.election.campaign)
+                return True
+        return False
+
+    def add(self, name: str, instance: str = "", heard: int = 0) -> _Host:
+        host = self.make(name, instance, heard)
         host.start()
         return host
 
@@ -358,28 +398,115 @@ def test_live_lease_is_revoked(cluster: _Cluster) -> None:
 
 def test_answers_that_are_lost(cluster: _Cluster) -> None:
     """A host whose claim was stored but not answered holds one slot, not two."""
-    host = _Host("h4", cluster.etcd.client("h4"), cluster.clock)
-    cluster.hosts.append(host)
+    host = cluster.make("h4")
     host.etcd.lose_answers(4)
     host.start()
     cluster.pass_time(30)
-    slots: list[Found] = []
-    cluster.etcd.client().get(Keys().candidates).addCallback(slots.append)
-    cluster.pass_time(0.5)
-    assert sorted(kv.value for kv in slots[0].values) == [b"h1", b"h2", b"h3", b"h4"]
+    assert cluster.slots() == [b"h1", b"h2", b"h3", b"h4"]
+
+
+# --- the slots of many hosts --------------------------------------------------
+
+
+def many(count: int) -> _Cluster:
+    """A cluster of h0, h1 and so on, each of which was there before the next."""
+    cluster = _Cluster()
+    for number in range(count):
+        cluster.add(f"h{number}")
+        cluster.pass_time(0.1)
+    cluster.pass_time(2)
+    return cluster
 
 
 def test_candidates_are_bounded() -> None:
     """Of many hosts seven are candidates; when the leader is gone the vacant slot is taken."""
-    cluster = _Cluster()
-    for number in range(12):
-        cluster.add(f"h{number}")
-        cluster.pass_time(0.1)
-    assert len([host for host in cluster.hosts if host.election._candidacy]) == 7
+    cluster = many(12)
+    assert cluster.slots() == [b"h%d" % number for number in range(7)]
     cluster.leader().stop()
-    cluster.pass_time(5)
-    assert len([host for host in cluster.hosts if host.election._candidacy]) == 7
+    cluster.pass_time(LOOK_EVERY + 1)
+    assert cluster.slots() == [b"h%d" % number for number in range(1, 8)]
     assert cluster.leader().name == "h1"
+
+
+def test_candidate_dies() -> None:
+    """The slot of a candidate that is gone is for the host that is there for longest, which is asked."""
+    cluster = many(12)
+    cluster.hosts[3].etcd.partition()
+    cluster.pass_time(TTL + LOOK_EVERY + 1)
+    assert cluster.slots() == [b"h%d" % number for number in (0, 1, 2, 4, 5, 6, 7)]
+    cluster.pass_time(200)
+    assert cluster.invited == ["h7"]
+
+
+def test_those_who_do_not_come_forward() -> None:
+    """Whoever can't be asked, or is no candidate a while after, is passed over for a time."""
+    cluster = many(11)
+    cluster.hosts[8].unable = True
+    cluster.hosts[8].election._campaign._resting = True
+    cluster.hosts[0].stop()
+    cluster.hosts[1].stop()
+    cluster.hosts[7].etcd.partition()
+    cluster.pass_time(3 * LOOK_EVERY)
+    assert cluster.slots() == [b"h%d" % number for number in (10, 2, 3, 4, 5, 6, 9)]
+    assert cluster.invited.count("h8") == 1
+
+
+def test_few_hosts_have_free_slots(cluster: _Cluster) -> None:
+    """Where there are fewer hosts than slots nobody is asked."""
+    cluster.pass_time(120)
+    assert cluster.invited == []
+
+
+def test_candidates_die_before_they_lead() -> None:
+    """Others come forward when all who hold slots are gone, though none of them ever led."""
+    cluster = _Cluster()
+    client = cluster.etcd.client("gone")
+    for number in range(MAX_CANDIDATES):
+        client.put(Keys().candidate(number), b"gone")
+    cluster.pass_time(0.1)
+    cluster.add("h1")
+    cluster.pass_time(20)
+    assert not cluster.hosts[0].leads
+    for number in range(MAX_CANDIDATES):
+        client.delete(Keys().candidate(number))
+    cluster.pass_time(COME_FORWARD)
+    assert cluster.leader().name == "h1"
+
+
+def test_a_thousand_hosts() -> None:
+    """What a change asks of etcd does not depend on how many hosts there are."""
+    clock = SwiftClock()
+    cluster = _Cluster(clock)
+    for number in range(1_000):
+        cluster.add(f"h{number}")
+        clock.advance(0.005)
+    clock.advance(5)
+
+    def candidates() -> list[_Host]:
+        return [host for host in cluster.hosts if host.election._candidacy and not host.etcd.cut_off]
+
+    def requests(work: Callable[[], object], seconds: float) -> int:
+        """How many requests are made because of something, besides the signs of life."""
+        before = sum(host.etcd.calls - host.etcd.keep_alives for host in cluster.hosts)
+        work()
+        clock.advance(seconds)
+        assert len(candidates()) == MAX_CANDIDATES
+        return sum(host.etcd.calls - host.etcd.keep_alives for host in cluster.hosts) - before
+
+    def all_die() -> None:
+        for host in candidates():
+            host.etcd.partition()
+
+    first = cluster.leader()
+    assert requests(lambda: None, 10) < 10
+    follower = next(host for host in candidates() if host is not first)
+    assert requests(follower.etcd.partition, TTL + LOOK_EVERY + 1) < 20
+    assert requests(first.etcd.partition, TTL + LOOK_EVERY + 1) < 30
+    second = cluster.leader()
+    assert second is not first
+    assert requests(second.stop, LOOK_EVERY + 1) < 30
+    assert requests(all_die, TTL + LOOK_EVERY + 3) < 300
+    cluster.leader()
 
 
 def test_all_candidates_die_at_once() -> None:
@@ -417,6 +544,7 @@ def test_paused_leader(cluster: _Cluster) -> None:
     first = cluster.leader()
     held = first.presence._lease
     assert held is not None
+    assert isinstance(cluster.clock, Clock)
     cluster.clock.rightNow += TTL * 2  # nothing runs meanwhile
     assert not first.election.leads()
     cluster.pass_time(10)

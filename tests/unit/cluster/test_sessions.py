@@ -22,6 +22,7 @@ from flynnhost.messages import (
     Accepted,
     Beat,
     Bye,
+    Campaign,
     Checked,
     Created,
     Drop,
@@ -116,6 +117,21 @@ class Rig(SessionRig):
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+# --- candidates ---------------------------------------------------------------
+
+
+def test_invited(rig: Rig) -> None:
+    """A host that is asked to become a candidate is told so, when it has joined and is connected."""
+    end = rig.connect().hello()
+    assert not rig.lead7.leader.invite("h1")
+    end.report()
+    assert rig.lead7.leader.invite("h1")
+    assert end.told[-1] == Campaign()
+    end.session.lost("broken")
+    assert not rig.lead7.leader.invite("h1")
+    assert not rig.lead7.leader.invite("h2")
 
 
 # --- joining ------------------------------------------------------------------
