@@ -10,9 +10,10 @@ from typing import Any
 from attrs import frozen
 
 from flynnhost.agent.spec import DEFAULT_MEMORY_BYTES, DEFAULT_PIDS, JobContainers, container_name
+from flynnhost.canonical import digest
 from flynnhost.containers.body import OutputFiles, create_body
 from flynnhost.http.encode import encode_job
-from flynnhost.model import ActiveJob, Artifact, ContainerConfig, Job, Port, digest
+from flynnhost.model import ActiveJob, Artifact, ContainerConfig, Job, Port
 
 COMMAND = ("sleep", "3600")
 EXTERNAL_IP = "127.0.0.1"

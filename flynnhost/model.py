@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-import attrs
-import msgspec
 from attrs import field, frozen
 from attrs.converters import optional
 
@@ -143,44 +139,6 @@ class Job:
     resources: Resources = Resources()
     metadata: Mapping[str, str] = field(factory=dict)
     resurrect: bool = False
-
-
-def canonical(job: Job) -> bytes:
-    """The one encoding of a job's content, from which ``parse_canonical`` makes it again.
-
-    Fields that have their default are left out, so that a field added to the
-    model later changes nothing for jobs that don't use it.
-    """
-    return msgspec.json.encode(_without_defaults(job), order="deterministic")
-
-
-def parse_canonical(data: bytes | str) -> Job:
-    """The job that was encoded by ``canonical``.
-
-    :raises ValueError: if the data is not such an encoding.
-    """
-    return msgspec.json.decode(data, type=Job)
-
-
-def digest(job: Job) -> str:
-    """What two jobs have in common exactly when their content is the same: 64 hex digits."""
-    return hashlib.sha256(canonical(job)).hexdigest()
-
-
-def _without_defaults(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_without_defaults(item) for item in value]
-    if not attrs.has(type(value)):
-        return value
-    kept = {}
-    for attribute in attrs.fields(type(value)):
-        item = getattr(value, attribute.name)
-        default: Any = attribute.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-            default = default.factory()
-        if item != default:
-            kept[attribute.name] = _without_defaults(item)
-    return kept
 
 
 # --- a job, as it is going on a host -----------------------------------------

@@ -8,8 +8,9 @@ from datetime import datetime
 from twisted.logger import Logger
 
 from flynnhost.agent.spec import LABEL_DIGEST, LABEL_JOB, LABEL_PORTS, LABEL_SPEC, LABEL_TERM
+from flynnhost.canonical import parse_canonical
 from flynnhost.interfaces import ContainerState
-from flynnhost.model import ActiveJob, Job, Phase, parse_canonical
+from flynnhost.model import ActiveJob, Job, Phase
 
 log = Logger()
 

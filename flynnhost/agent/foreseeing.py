@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flynnhost.agent.spec import check_supported
+from flynnhost.canonical import digest
 from flynnhost.errors import InvalidField, JobConflict, StaleTerm
 from flynnhost.interfaces import IAgent
-from flynnhost.model import Job, digest
+from flynnhost.model import Job
 
 
 def foresee(agent: IAgent, highest_term: Callable[[], int], jobs: Sequence[Job], term: int) -> None:

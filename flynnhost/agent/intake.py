@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 from flynnhost.agent.ports import PortLeases
 from flynnhost.agent.spec import check_supported
 from flynnhost.agent.table import JobTable
+from flynnhost.canonical import digest
 from flynnhost.errors import InvalidField, JobConflict, JournalFailed, StaleTerm
 from flynnhost.interfaces import IJournal
-from flynnhost.model import ActiveJob, Job, digest
+from flynnhost.model import ActiveJob, Job
 
 
 @define(eq=False)

@@ -10,9 +10,10 @@ from attrs import define, field
 from flynnhost import messages
 from flynnhost.agent.leader_outgoing import Outgoing
 from flynnhost.agent.on_the_way import OnTheWay
+from flynnhost.canonical import canonical
 from flynnhost.interfaces import IAgent, ISubscription
 from flynnhost.messages import Created, Ended, EndedBefore, Report
-from flynnhost.model import ActiveJob, EventKind, JobEvent, canonical
+from flynnhost.model import ActiveJob, EventKind, JobEvent
 
 
 @define(eq=False)

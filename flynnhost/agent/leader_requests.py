@@ -8,9 +8,10 @@ import msgspec
 from attrs import define, field, frozen
 
 from flynnhost import messages
+from flynnhost.canonical import parse_canonical
 from flynnhost.errors import FlynnHostError, InvalidField, NotReady
 from flynnhost.messages import Checked, FromHost, Submit
-from flynnhost.model import Job, parse_canonical
+from flynnhost.model import Job
 
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """Bytes of jobs that are kept until the leader says what is to become of them."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
+from flynnhost.canonical import canonical
 from flynnhost.errors import InvalidField
 from flynnhost.image import parse_image
 from flynnhost.interfaces import Bind, ContainerSpec, Limits, PublishedPort
-from flynnhost.model import ActiveJob, Job, Quantity, Resources, canonical
+from flynnhost.model import ActiveJob, Job, Quantity, Resources
 
 LABEL_HOST = "io.flynn.host"
 LABEL_JOB = "io.flynn.job"

@@ -14,9 +14,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from flynnhost.background import shielded
+from flynnhost.canonical import canonical
 from flynnhost.cluster.membership import Membership
 from flynnhost.cluster.state import ClusterState, Hold
-from flynnhost.cluster.stored import part_of
+from flynnhost.encoded import EncodedJobs, ListedJobs
 from flynnhost.errors import (
     FlynnHostError,
     HostNotReady,
@@ -53,12 +54,12 @@ Handing = Callable[[], Deferred[list[JobStatus]]]
 class _Answer:
     """What is known of a host's part of a batch.
 
-    :param jobs: as they were asked for.
+    :param job_ids: of all jobs, as they were asked for.
     :param statuses: where each of them is; None when the host has not said.
     """
 
     host_id: str
-    jobs: Sequence[Job]
+    job_ids: Sequence[str]
     statuses: Sequence[JobStatus] | None = None
     error: FlynnHostError | None = None
 
@@ -112,29 +113,31 @@ class Batches:
                 raise
         patience = max(1.0, deadline - self._clock.seconds())
         asked = [
-            self._ask(host_id, parts[host_id].jobs, held[host_id], hand, patience)
+            self._ask(host_id, parts[host_id].jobs.ids(), held[host_id], hand, patience)
             for host_id, hand in handing.items()
         ]
         answers = [await answer for answer in asked]
         self._raise_for(answers)
         return [
-            Placement(job.id, answer.host_id, status)
+            Placement(job_id, answer.host_id, status)
             for answer in answers
-            for job, status in zip(answer.jobs, answer.statuses or (), strict=True)
+            for job_id, status in zip(answer.job_ids, answer.statuses or (), strict=True)
         ]
 
     async def _encode(self, batch: Mapping[str, Sequence[Job]]) -> dict[str, Part]:
         parts, count = {}, 0
         for host_id, jobs in batch.items():
-            encoded: tuple[bytes, ...] = ()
-            for start in range(0, len(jobs), _STEP):
+            if isinstance(jobs, EncodedJobs):
+                parts[host_id] = Part(jobs)
+                continue
+            encoded = ListedJobs([], [])
+            for job in jobs:
                 if count >= _STEP:
                     await deferLater(self._clock, 0)
                     count = 0
-                some = part_of(jobs[start : start + _STEP])
-                encoded += some.encoded
-                count += len(some.jobs)
-            parts[host_id] = Part(tuple(jobs), encoded)
+                encoded.add(job.id, canonical(job))
+                count += 1
+            parts[host_id] = Part(encoded)
         return parts
 
     def _links(self, parts: Mapping[str, Part]) -> dict[str, IHostLink]:
@@ -142,7 +145,7 @@ class Batches:
         links = {}
         for host_id, part in parts.items():
             if part.jobs:
-                links[host_id] = self._membership.link(host_id, part.jobs[0].id)
+                links[host_id] = self._membership.link(host_id, part.jobs.ids()[0])
             if self._unacknowledged[host_id] >= MAX_UNACKNOWLEDGED:
                 raise NotReady(
                     f"host {host_id} has {self._unacknowledged[host_id]} jobs to acknowledge already"
@@ -168,6 +171,7 @@ class Batches:
     def _prepare_one(self, host_id: str, link: IHostLink, part: Part) -> Deferred[IPrepared | FlynnHostError]:
         """Ask one host. Fires within the deadline, and never fails."""
         late: list[bool] = []
+        job_id = part.jobs.ids()[0]
 
         def prepared(answer: IPrepared) -> IPrepared:
             if late:
@@ -177,12 +181,14 @@ class Batches:
         def refused(failure: Failure) -> FlynnHostError:
             if failure.check(defer.TimeoutError):
                 late.append(True)
-                return HostNotReady(host_id, part.jobs[0].id, f"did not answer within {PREPARE_WITHIN:g} s")
+                return HostNotReady(
+                    host_id, part.jobs.ids()[0], f"did not answer within {PREPARE_WITHIN:g} s"
+                )
             if isinstance(failure.value, _REFUSALS):
                 return _as_of_host(host_id, failure.value)
             if not isinstance(failure.value, FlynnHostError):
                 self.log.failure("While host {host_id} looked at its jobs", failure, host_id=host_id)
-            return HostNotReady(host_id, part.jobs[0].id, "was lost")
+            return HostNotReady(host_id, job_id, "was lost")
 
         asked = shielded(link.prepare(part, self._term).addCallback(prepared))
         return asked.addTimeout(PREPARE_WITHIN, self._clock).addErrback(refused)
@@ -190,30 +196,30 @@ class Batches:
     # --- handing over ---------------------------------------------------------
 
     def _ask(
-        self, host_id: str, jobs: Sequence[Job], holds: Sequence[Hold], hand: Handing, patience: float
+        self, host_id: str, job_ids: Sequence[str], holds: Sequence[Hold], hand: Handing, patience: float
     ) -> Deferred[_Answer]:
         """Hand a host its part. Fires within the deadline, and never fails."""
-        answered = Deferred.fromCoroutine(self._hand_over(host_id, jobs, holds, hand))
+        answered = Deferred.fromCoroutine(self._hand_over(host_id, job_ids, holds, hand))
         # A late acknowledgement is committed all the same: the deadline ends the wait alone.
         answer = shielded(answered).addTimeout(patience, self._clock)
 
         def late(failure: Failure) -> _Answer:
             failure.trap(defer.TimeoutError)
-            return _Answer(host_id, jobs)
+            return _Answer(host_id, job_ids)
 
         return answer.addErrback(late)
 
     async def _hand_over(
-        self, host_id: str, jobs: Sequence[Job], holds: Sequence[Hold], hand: Handing
+        self, host_id: str, job_ids: Sequence[str], holds: Sequence[Hold], hand: Handing
     ) -> _Answer:
         """Nobody cancels this: whatever a host says, however late, is what counts."""
         statuses: Sequence[JobStatus] | None = None
         try:
             statuses = await hand()
-            by_id = {job.id: status for job, status in zip(jobs, statuses, strict=True)}
+            by_id = dict(zip(job_ids, statuses, strict=True))
         except _REFUSALS as e:
             self._abandon(holds)
-            return _Answer(host_id, jobs, error=_as_of_host(host_id, e))
+            return _Answer(host_id, job_ids, error=_as_of_host(host_id, e))
         except Exception as e:
             self._log_unknown(host_id, e)
             # If the host has the jobs they must not get onto another one, so they stay its own.
@@ -225,7 +231,7 @@ class Batches:
                 self._state.finish(hold)
             else:
                 self._state.commit(hold, certain=statuses is not None)
-        return _Answer(host_id, jobs, statuses)
+        return _Answer(host_id, job_ids, statuses)
 
     def _settled(self, host_id: str, count: int) -> None:
         self._unacknowledged[host_id] -= count
@@ -246,7 +252,7 @@ class Batches:
 
     def _raise_for(self, answers: Sequence[_Answer]) -> None:
         """Tell what became of a batch that not every host has acknowledged."""
-        outcomes = [(job.id, answer.outcome) for answer in answers for job in answer.jobs]
+        outcomes = [(job_id, answer.outcome) for answer in answers for job_id in answer.job_ids]
         refusals = [answer.error for answer in answers if answer.error is not None]
         if refusals and len(refusals) == len(answers):
             raise refusals[0]

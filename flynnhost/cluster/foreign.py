@@ -12,7 +12,7 @@ from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.membership import Membership
 from flynnhost.cluster.past import FOREIGN
 from flynnhost.cluster.state import ClusterState
-from flynnhost.cluster.stored import Placed
+from flynnhost.cluster.stored import placed_of
 from flynnhost.errors import DuplicateHost, InvalidField
 from flynnhost.interfaces import IPrepared, Part
 from flynnhost.model import Host, Job, JobStatus
@@ -39,7 +39,8 @@ class _ForeignLink:
 
     def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         def written() -> list[JobStatus]:
-            had = {job.id for job in part.jobs if self._state.had_job(self._host_id, job.id)}
+            ids = part.jobs.ids()
+            had = {job_id for job_id in ids if self._state.had_job(self._host_id, job_id)}
             new = {
                 job.id: job
                 for job in part.jobs
@@ -48,7 +49,7 @@ class _ForeignLink:
             if new:
                 self._jobs(list(new.values()))
             # How one has ended the host never says.
-            return [JobStatus.DONE if job.id in had else JobStatus.STARTING for job in part.jobs]
+            return [JobStatus.DONE if job_id in had else JobStatus.STARTING for job_id in ids]
 
         return maybeDeferred(written)
 
@@ -84,7 +85,7 @@ class ForeignHosts:
         if host.id in self._membership:
             raise DuplicateHost(host.id)
         link = _ForeignLink(host.id, self._state, jobs)
-        placed = [Placed.of(host.id, job) for job in host.jobs]
+        placed = placed_of(host.id, host.jobs)
         self._membership.join(Arrival(host.id, host.attributes, placed, FOREIGN), link)
         self.log.info("Foreign host {host_id} has registered", host_id=host.id)
 

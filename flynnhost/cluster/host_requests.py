@@ -133,7 +133,7 @@ class HostRequests:
     def _ask(self, number: int, part: Part, term: int, request: _Request) -> None:
         self._open[number] = request
         self._unacknowledged_bytes += request.size
-        chunks = list(messages.chunked(part.encoded))
+        chunks = list(messages.chunked(part.jobs.encoded()))
         check = request.checked is not None
         for position, jobs in enumerate(chunks, 1):
             self._say(Submit(number, term, jobs, check, last=position == len(chunks)))

@@ -20,7 +20,7 @@ from flynnhost.cluster.membership import GRACE, Membership
 from flynnhost.cluster.past import PastJobs
 from flynnhost.cluster.sessions import Sessions
 from flynnhost.cluster.state import ClusterState
-from flynnhost.cluster.stored import Placed
+from flynnhost.cluster.stored import Placed, placed_of
 from flynnhost.errors import NoLeader, NotReady
 from flynnhost.feed import Feed
 from flynnhost.interfaces import (
@@ -120,7 +120,7 @@ class Leader(Service):
         :param link: the way to hand it jobs.
         :param ended: the IDs of its jobs that have ended.
         """
-        jobs = [Placed.of(host.id, job) for job in host.jobs]
+        jobs = placed_of(host.id, host.jobs)
         self._membership.join(Arrival(host.id, host.attributes, jobs, ended=ended), link)
 
     def remove_host(self, host_id: str) -> None:

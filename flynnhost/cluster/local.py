@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from flynnhost.background import Background
+from flynnhost.canonical import parse_canonical
 from flynnhost.cluster.leader import Leader
 from flynnhost.errors import FlynnHostError
 from flynnhost.interfaces import IAgent, IPrepared, ISubscription, Part
 from flynnhost.messages import MAX_PAST
-from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus, parse_canonical
+from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus
 
 
 class IOnTheWay(Protocol):

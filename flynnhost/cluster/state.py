@@ -158,9 +158,9 @@ class ClusterState:
         wanted: dict[str, Hold] = {}
         for host_id, part in batch.items():
             host = self._get(host_id)
-            for job, encoded in zip(part.jobs, part.encoded, strict=True):
-                placed = Placed(host.id, job.id, encoded)  # one string for all jobs of a host
-                same = wanted.get(job.id)
+            for job_id, encoded in zip(part.jobs.ids(), part.jobs.encoded(), strict=True):
+                placed = Placed(host.id, job_id, encoded)  # one string for all jobs of a host
+                same = wanted.get(job_id)
                 if same is not None:
                     _check_same(placed, same.placed)
                 known = self._known(placed)
@@ -168,7 +168,7 @@ class ClusterState:
                     _check_same(placed, known)
                 else:
                     self._check_past(placed, host.host)
-                wanted[job.id] = Hold(placed, host.host)
+                wanted[job_id] = Hold(placed, host.host)
         held: dict[str, list[Hold]] = {}
         for job_id, hold in wanted.items():
             self._held.setdefault(job_id, {})[hold] = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from attrs import define, field
 from msgspec import Struct
 
+from flynnhost.canonical import canonical
+from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import InvalidField
-from flynnhost.interfaces import Part
-from flynnhost.model import Job, canonical, parse_canonical
+from flynnhost.model import Job
 
 
 class Placed(Struct, frozen=True, gc=False):
@@ -35,14 +35,6 @@ class Placed(Struct, frozen=True, gc=False):
         """Whether both are the same job."""
         return self.canonical == other.canonical
 
-    @property
-    def job(self) -> Job:
-        """The job, made anew each time; only its ID if this version can't read the rest."""
-        try:
-            return parse_canonical(self.canonical)
-        except ValueError:
-            return Job(self.job_id)
-
 
 class _Identified(Struct):
     id: str
@@ -62,18 +54,16 @@ def placed_from(host_id: str, encoded: bytes) -> Placed:
         raise InvalidField("job", f"can't be read: {e}") from e
 
 
-def part_of(jobs: Iterable[Job]) -> Part:
-    """One host's part of a batch, encoded."""
-    jobs = tuple(jobs)
-    return Part(jobs, tuple(map(canonical, jobs)))
+def placed_of(host_id: str, jobs: Sequence[Job]) -> Iterable[Placed]:
+    """The jobs of a host."""
+    if isinstance(jobs, EncodedJobs):
+        return map(Placed, [host_id] * len(jobs), jobs.ids(), jobs.encoded())
+    return [Placed.of(host_id, job) for job in jobs]
 
 
 @define(eq=False)
-class StoredJobs(Sequence[Job]):
-    """The jobs of one host as a sequence, each decoded when it is asked for.
-
-    Which jobs those are is decided when they are first asked for.
-    """
+class StoredJobs(EncodedJobs):
+    """The jobs of one host. Which those are is decided when they are first asked for."""
 
     _by_id: Mapping[str, Placed]
     _found: tuple[Placed, ...] | None = field(init=False, default=None)
@@ -83,31 +73,13 @@ class StoredJobs(Sequence[Job]):
             self._found = tuple(self._by_id.values())
         return self._found
 
-    def ids(self, start: int, end: int) -> list[str]:
-        """The IDs of some of the jobs."""
-        return [placed.job_id for placed in self._placed()[start:end]]
-
     def __len__(self) -> int:
         return len(self._placed())
 
-    def __iter__(self) -> Iterator[Job]:
-        for placed in self._placed():
-            yield placed.job
+    def ids(self, start: int = 0, end: int | None = None) -> Sequence[str]:
+        """See ``EncodedJobs``."""
+        return [placed.job_id for placed in self._placed()[start:end]]
 
-    @overload
-    def __getitem__(self, index: int) -> Job: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Job]: ...
-
-    def __getitem__(self, index: int | slice) -> Job | Sequence[Job]:
-        if isinstance(index, slice):
-            return tuple(placed.job for placed in self._placed()[index])
-        return self._placed()[index].job
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, tuple | StoredJobs):
-            return tuple(self) == tuple(other)
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # as of all that can be compared and change
+    def encoded(self, start: int = 0, end: int | None = None) -> Sequence[bytes]:
+        """See ``EncodedJobs``."""
+        return [placed.canonical for placed in self._placed()[start:end]]

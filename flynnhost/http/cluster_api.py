@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
 from flynnhost.background import shielded
+from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import NoLeader
 from flynnhost.http.bodies import empty_body, json_body, json_list, json_map, json_value
 from flynnhost.http.connection import read_body
@@ -31,7 +32,7 @@ from flynnhost.http.query import Query
 from flynnhost.http.routes import exact_routes
 from flynnhost.http.sse import EventSource, Wanted
 from flynnhost.interfaces import Following, ICluster, IClusterHosts
-from flynnhost.model import HostEvent, Job
+from flynnhost.model import HostEvent
 
 
 @define(eq=False)
@@ -104,8 +105,8 @@ class ClusterAPI:
             request, self._clock, ((encode_json(host.id), host_pieces(host)) for host in hosts)
         )
 
-    async def _decode(self, body: bytes) -> dict[str, list[Job]]:
-        batch: dict[str, list[Job]] = {}
+    async def _decode(self, body: bytes) -> dict[str, EncodedJobs]:
+        batch: dict[str, EncodedJobs] = {}
         for _ in decode_batch_stepwise(body, batch):
             await deferLater(self._clock, 0)
         return batch

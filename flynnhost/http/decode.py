@@ -1,5 +1,7 @@
 """From the bytes of a request to jobs, with every value checked.
 
+The jobs of a batch are encoded anew at once, in the form in which all else works with them.
+
 What is wrong is always an ``InvalidField`` with the path of the field as the sender
 wrote it, or a ``BadSyntax``. Rules that need more than the job itself are not here.
 """
@@ -10,13 +12,15 @@ from collections.abc import Iterator
 
 import msgspec
 
+from flynnhost.canonical import encode_wire, from_wire
+from flynnhost.encoded import EncodedJobs, ListedJobs
 from flynnhost.errors import BadSyntax, InvalidField
-from flynnhost.http.decode_config import to_config
+from flynnhost.http.decode_config import check_config
 from flynnhost.http.wire_errors import BODY, DECODING_ERRORS, decoding_error, find_nul
-from flynnhost.http.wire_types import WireArtifact, WireJob, WireQuantity, WireResources
 from flynnhost.image import parse_image
-from flynnhost.model import Artifact, Job, Quantity, Resources
+from flynnhost.model import Job
 from flynnhost.names import JOB_ID
+from flynnhost.wire_job import WireArtifact, WireConfig, WireJob, WireQuantity, WireResources
 
 _batches = msgspec.json.Decoder(dict[str, list[msgspec.Raw] | None] | None)
 _jobs = msgspec.json.Decoder(WireJob)
@@ -27,23 +31,20 @@ _STEP = 200
 #: The only way to write a NUL in JSON.
 _NUL = b"\\u0000"
 
-_ANY_AMOUNT = Quantity()
-_NO_RESOURCES = Resources()
 
-
-def decode_batch(body: bytes) -> dict[str, list[Job]]:
+def decode_batch(body: bytes) -> dict[str, EncodedJobs]:
     """The jobs for each host of a batch, in the order of the sender.
 
     :raises InvalidField: for the first value that can't be accepted.
     :raises BadSyntax: when the body is no JSON.
     """
-    batch: dict[str, list[Job]] = {}
+    batch: dict[str, EncodedJobs] = {}
     for _ in decode_batch_stepwise(body, batch):
         pass
     return batch
 
 
-def decode_batch_stepwise(body: bytes, into: dict[str, list[Job]]) -> Iterator[None]:
+def decode_batch_stepwise(body: bytes, into: dict[str, EncodedJobs]) -> Iterator[None]:
     """``decode_batch`` for large batches: between steps, the caller can let others have a turn.
 
     :param into: where each step puts what it has decoded.
@@ -57,9 +58,10 @@ def decode_batch_stepwise(body: bytes, into: dict[str, list[Job]]) -> Iterator[N
         _check_host_id(host_id)
         if raws is None:
             raise InvalidField(host_id, "must be a list, not null")
-        jobs = into[host_id] = []
+        jobs = into[host_id] = ListedJobs([], [])
         for index, raw in enumerate(raws):
-            jobs.append(_host_job(host_id, index, raw, has_nul))
+            wire = _host_job(host_id, index, raw, has_nul)
+            jobs.add(wire.id, encode_wire(wire))
             if index % _STEP == _STEP - 1:
                 yield
 
@@ -74,7 +76,8 @@ def decode_job(body: bytes, job_id: str) -> Job:
     if wire.id not in ("", job_id):
         raise InvalidField("id", f"must be {job_id!r} as in the URL, not {wire.id!r}")
     wire.id = job_id
-    return _to_job(wire)
+    _check_job(wire)
+    return from_wire(wire)
 
 
 def _not_empty(body: bytes) -> bytes:
@@ -90,12 +93,14 @@ def _check_host_id(host_id: str) -> None:
         raise InvalidField(host_id, "is not a host ID: it must not hold a dash or NUL")
 
 
-def _host_job(host_id: str, index: int, raw: msgspec.Raw, has_nul: bool) -> Job:
+def _host_job(host_id: str, index: int, raw: msgspec.Raw, has_nul: bool) -> WireJob:
     try:
-        return _to_job(_read_job(raw, has_nul))
+        wire = _read_job(raw, has_nul)
+        _check_job(wire)
     except InvalidField as e:
         where = f"{host_id}[{index}]"
         raise (InvalidField(where, e.reason) if e.field == BODY else e.under(where)) from None
+    return wire
 
 
 def _read_job(data: bytes | msgspec.Raw, has_nul: bool) -> WireJob:
@@ -110,48 +115,51 @@ def _read_job(data: bytes | msgspec.Raw, has_nul: bool) -> WireJob:
     return wire
 
 
-def _to_job(wire: WireJob) -> Job:
+def _check_job(wire: WireJob) -> None:
+    """Check all values, and write them as ``canonical.to_wire`` does.
+
+    :raises InvalidField: for the first one that can't be accepted.
+    """
     if not JOB_ID.fullmatch(wire.id):
         reason = f"{wire.id!r} is not a job ID: {JOB_ID.pattern}" if wire.id else "must not be empty"
         raise InvalidField("id", reason)
-    try:
-        config = to_config(wire.config)
-    except InvalidField as e:
-        raise e.under("config") from None
-    return Job(
-        id=wire.id,
-        artifact=_to_artifact(wire.artifact),
-        config=config,
-        resources=_NO_RESOURCES if wire.resources is None else _to_resources(wire.resources),
-        metadata=wire.metadata or {},
-        resurrect=wire.resurrect,
-    )
+    if wire.config is None:
+        wire.config = WireConfig()
+    else:
+        try:
+            check_config(wire.config)
+        except InvalidField as e:
+            raise e.under("config") from None
+    _check_artifact(wire.artifact)
+    if wire.resources is not None and not _check_resources(wire.resources):
+        wire.resources = None
+    wire.metadata = wire.metadata or None
 
 
-def _to_artifact(wire: WireArtifact | None) -> Artifact:
+def _check_artifact(wire: WireArtifact | None) -> None:
     if wire is None:
         raise InvalidField("artifact.url", "must not be empty")
     if wire.type not in ("", "docker"):
         raise InvalidField("artifact.type", f"must be docker, not {wire.type!r}")
+    wire.type = "docker"
     try:
         parse_image(wire.url)
     except ValueError as e:
         raise InvalidField("artifact.url", str(e)) from None
-    return Artifact(url=wire.url)
 
 
-def _to_resources(wire: WireResources) -> Resources:
-    return Resources(
-        memory=_to_quantity("memory", wire.memory),
-        cpu=_to_quantity("cpu", wire.cpu),
-        max_fd=_to_quantity("max_fd", wire.max_fd),
-        max_procs=_to_quantity("max_procs", wire.max_procs),
-    )
+def _check_resources(wire: WireResources) -> bool:
+    """Check what is asked for. Tells whether anything is."""
+    wire.memory = _checked_quantity("memory", wire.memory)
+    wire.cpu = _checked_quantity("cpu", wire.cpu)
+    wire.max_fd = _checked_quantity("max_fd", wire.max_fd)
+    wire.max_procs = _checked_quantity("max_procs", wire.max_procs)
+    return bool(wire.memory or wire.cpu or wire.max_fd or wire.max_procs)
 
 
-def _to_quantity(name: str, wire: WireQuantity | None) -> Quantity:
-    if wire is None:
-        return _ANY_AMOUNT
+def _checked_quantity(name: str, wire: WireQuantity | None) -> WireQuantity | None:
+    if wire is None or (wire.request is None and wire.limit is None):
+        return None
     if wire.request is not None and wire.limit is not None and wire.request > wire.limit:
         raise InvalidField(f"resources.{name}.request", f"must not be above the limit of {wire.limit}")
-    return Quantity(wire.request, wire.limit)
+    return wire

@@ -8,29 +8,12 @@ from typing import Any
 
 import msgspec
 
-from flynnhost.cluster.stored import StoredJobs
-from flynnhost.http.wire_types import (
-    WireActiveJob,
-    WireArtifact,
-    WireCheck,
-    WireConfig,
-    WireHost,
-    WireHostEvent,
-    WireJob,
-    WireJobEvent,
-    WireMount,
-    WirePlacement,
-    WirePort,
-    WireQuantity,
-    WireResources,
-    WireService,
-    WireVolume,
-)
+from flynnhost.canonical import canonical, to_wire
+from flynnhost.encoded import EncodedJobs, ListedJobs
+from flynnhost.http.wire_types import WireActiveJob, WireHost, WireHostEvent, WireJobEvent, WirePlacement
 from flynnhost.model import (
     ActiveJob,
-    ContainerConfig,
     EventKind,
-    HealthCheck,
     Host,
     HostEvent,
     HostEventKind,
@@ -38,18 +21,11 @@ from flynnhost.model import (
     JobEvent,
     JobStatus,
     Placement,
-    Port,
-    PortService,
-    Quantity,
-    Resources,
 )
+from flynnhost.wire_job import WireJob
 
 _NEVER = "0001-01-01T00:00:00Z"
-_NANOSECONDS = 10**9
 _JOBS_PER_PIECE = 32
-
-_ANY_AMOUNT = Quantity()
-_NO_RESOURCES = Resources()
 
 
 def _plain(value: object) -> Any:
@@ -81,23 +57,24 @@ def host_pieces(host: Host, jobs: str = "full") -> Iterator[bytes]:
     yield head + b',"jobs":['
     separator = b""
     for start in range(0, len(host.jobs), _JOBS_PER_PIECE):
-        yield separator + _some_jobs(host.jobs, start, jobs == "ids")[1:-1]
+        yield separator + _some_jobs(host.jobs, start, jobs == "ids")
         separator = b","
     yield b"]}"
 
 
 def _some_jobs(jobs: Sequence[Job], start: int, only_ids: bool) -> bytes:
     end = start + _JOBS_PER_PIECE
-    if not only_ids:
-        return encode_json([_from_job(job) for job in jobs[start:end]])
-    # What is stored encoded need not be decoded for that.
-    ids = jobs.ids(start, end) if isinstance(jobs, StoredJobs) else [job.id for job in jobs[start:end]]
-    return encode_json([{"id": job_id} for job_id in ids])
+    some = jobs if isinstance(jobs, EncodedJobs) else ListedJobs.of(jobs[start:end])
+    if some is not jobs:
+        start, end = 0, _JOBS_PER_PIECE
+    if only_ids:
+        return encode_json([{"id": job_id} for job_id in some.ids(start, end)])[1:-1]
+    return b",".join(some.encoded(start, end))
 
 
 def encode_job(job: Job) -> bytes:
     """A job as it was asked for."""
-    return encode_json(_from_job(job))
+    return canonical(job)
 
 
 def encode_job_event(event: JobEvent) -> bytes:
@@ -132,7 +109,7 @@ def present_host(host: Host) -> HostEvent:
 
 def _from_active(active: ActiveJob) -> WireActiveJob:
     return WireActiveJob(
-        job=_from_job(active.job, active.host_ports),
+        job=_with_ports(active),
         host_id=active.host_id,
         started_at=_time(active.started_at),
         ended_at=_time(active.ended_at),
@@ -153,82 +130,14 @@ def _time(time: datetime | None) -> datetime | str:
     return _NEVER if time is None else time
 
 
-def _from_job(job: Job, host_ports: tuple[int, ...] = ()) -> WireJob:
-    return WireJob(
-        id=job.id,
-        metadata=_full(job.metadata),
-        artifact=WireArtifact(job.artifact.url, job.artifact.type),
-        resources=None if job.resources == _NO_RESOURCES else _from_resources(job.resources),
-        config=_from_config(job.config, host_ports),
-        resurrect=job.resurrect,
-    )
+def _with_ports(active: ActiveJob) -> WireJob:
+    """The job, with the ports that the host has chosen."""
+    wire = to_wire(active.job)
+    if wire.config is not None and wire.config.ports:
+        for port, leased in zip(wire.config.ports, active.host_ports, strict=False):
+            port.port = port.port or leased
+    return wire
 
 
 def _full(mapping: Mapping[str, str]) -> dict[str, str] | None:
     return mapping or None  # type: ignore[return-value]
-
-
-def _from_config(config: ContainerConfig, host_ports: tuple[int, ...]) -> WireConfig:
-    timeout = config.stop_timeout
-    return WireConfig(
-        tty=config.tty,
-        stdin=config.stdin,
-        data=config.data,
-        host_network=config.host_network,
-        disable_log=config.disable_log,
-        entry_point=config.entry_point or None,
-        cmd=config.cmd or None,
-        env=_full(config.env),
-        mounts=[WireMount(m.location, m.target, m.writeable) for m in config.mounts] or None,
-        volumes=[WireVolume(v.target, v.volume, v.writeable) for v in config.volumes] or None,
-        ports=_from_ports(config.ports, host_ports) if config.ports else None,
-        working_dir=config.working_dir,
-        uid=config.uid,
-        stop_timeout=None if timeout is None else _nanoseconds(timeout),
-    )
-
-
-def _from_ports(ports: tuple[Port, ...], host_ports: tuple[int, ...]) -> list[WirePort]:
-    wires = [WirePort(p.port, p.proto, _from_service(p.service)) for p in ports]
-    for wire, leased in zip(wires, host_ports, strict=False):
-        wire.port = wire.port or leased
-    return wires
-
-
-def _from_service(service: PortService | None) -> WireService | None:
-    if service is None:
-        return None
-    return WireService(service.name, service.create, _from_check(service.check))
-
-
-def _from_check(check: HealthCheck | None) -> WireCheck | None:
-    if check is None:
-        return None
-    return WireCheck(
-        type=check.type,
-        interval=_nanoseconds(check.interval),
-        threshold=check.threshold,
-        kill_down=check.kill_down,
-        start_timeout=_nanoseconds(check.start_timeout),
-        path=check.path,
-        host=check.host,
-        match=check.match,
-        flynn_status=check.status,
-    )
-
-
-def _from_resources(resources: Resources) -> WireResources:
-    return WireResources(
-        memory=_from_quantity(resources.memory),
-        cpu=_from_quantity(resources.cpu),
-        max_fd=_from_quantity(resources.max_fd),
-        max_procs=_from_quantity(resources.max_procs),
-    )
-
-
-def _from_quantity(quantity: Quantity) -> WireQuantity | None:
-    return None if quantity == _ANY_AMOUNT else WireQuantity(quantity.request, quantity.limit)
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * _NANOSECONDS)

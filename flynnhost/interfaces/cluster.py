@@ -9,6 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import NoLeader
 from flynnhost.interfaces.sessions import ISessionTransport, ISessionUser
 from flynnhost.model import Host, Job, JobStatus, Placement
@@ -16,18 +17,14 @@ from flynnhost.model import Host, Job, JobStatus, Placement
 
 @frozen
 class Part:
-    """One host's part of a batch.
+    """One host's part of a batch."""
 
-    :param encoded: each job in its canonical form.
-    """
-
-    jobs: tuple[Job, ...]
-    encoded: tuple[bytes, ...]
+    jobs: EncodedJobs
 
     @property
     def size(self) -> int:
         """How many bytes the jobs are."""
-        return sum(map(len, self.encoded))
+        return sum(map(len, self.jobs.encoded()))
 
 
 class IPrepared(Protocol):

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from flynnhost.canonical import digest
 from flynnhost.errors import (
     FlynnHostError,
     JobConflict,
@@ -34,7 +35,6 @@ from flynnhost.model import (
     JobStatus,
     Phase,
     Placement,
-    digest,
 )
 
 _DAWN = datetime(2020, 1, 1, tzinfo=UTC)

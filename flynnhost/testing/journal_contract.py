@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
+from flynnhost.canonical import digest
 from flynnhost.errors import JournalFailed
 from flynnhost.interfaces import IJournal, JournalContents
 from flynnhost.model import (
@@ -28,7 +29,6 @@ from flynnhost.model import (
     Quantity,
     Resources,
     VolumeBinding,
-    digest,
 )
 
 C = TypeVar("C")
@@ -66,7 +66,7 @@ def everything() -> ActiveJob:
             uid=0,
             stop_timeout=0.5,
         ),
-        resources=Resources(*(Quantity(n, None) for n in (2**62, 0, 1, 3))),
+        resources=Resources(*(Quantity(n, None) for n in (2**62, 2, 1, 3))),
         metadata={"k": "v"},
         resurrect=True,
     )

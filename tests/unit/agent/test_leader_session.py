@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred, fail
 from flynnhost import messages
 from flynnhost.agent import leader_outgoing, leader_requests
 from flynnhost.agent.leader_session import REST, LeaderSession
+from flynnhost.canonical import canonical, digest
 from flynnhost.errors import EngineRefused, JobConflict, JournalFailed, TookTooLong
 from flynnhost.messages import Beat, Bye, Drop, FromHost, FromLeader, Submit, Take, Welcome
-from flynnhost.model import ActiveJob, Artifact, Job, canonical, digest
+from flynnhost.model import ActiveJob, Artifact, Job
 from flynnhost.testing.agent import FakeAgent
 from flynnhost.testing.session_rig import Follow, SessionRig
 from flynnhost.testing.session_wire import End

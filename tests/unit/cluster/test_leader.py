@@ -17,7 +17,7 @@ from flynnhost.cluster import batches
 from flynnhost.cluster.batches import ACKNOWLEDGE_WITHIN, PREPARE_WITHIN
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.membership import GRACE
-from flynnhost.cluster.stored import part_of
+from flynnhost.encoded import ListedJobs
 from flynnhost.errors import (
     DuplicateHost,
     EngineUnavailable,
@@ -446,7 +446,7 @@ def test_ids_are_taken_while_hosts_look(rig: Rig, h2: Link) -> None:
     h2.objection = Deferred()
     answer = rig.submit(h1=[job("a")], h2=[job("b")])
     assert isinstance(rig.submit(h1=[job("b")])[0], JobConflict)
-    h2.objection.callback(Prepared(h2, part_of([job("b")]), 7))
+    h2.objection.callback(Prepared(h2, Part(ListedJobs.of([job("b")])), 7))
     rig.links["h1"].accept()
     h2.accept()
     assert len(answer[0]) == 2
@@ -460,7 +460,7 @@ def test_host_does_not_look(rig: Rig, h1: Link, h2: Link) -> None:
     rig.clock.advance(PREPARE_WITHIN)
     assert isinstance(answer[0], HostNotReady)
     assert (answer[0].host_id, answer[0].job_id) == ("h2", "b")
-    late = Prepared(h2, part_of([job("b")]), 7)
+    late = Prepared(h2, Part(ListedJobs.of([job("b")])), 7)
     h2.objection.callback(late)
     assert late.dropped
     assert (h1.asked, h2.asked) == ([], [])
@@ -482,7 +482,7 @@ def test_deposed_while_hosts_look(rig: Rig, h1: Link, h2: Link) -> None:
     h2.objection = Deferred()
     answer = rig.submit(h1=[job("a")], h2=[job("b")])
     rig.confirmed = False
-    h2.objection.callback(Prepared(h2, part_of([job("b")]), 7))
+    h2.objection.callback(Prepared(h2, Part(ListedJobs.of([job("b")])), 7))
     assert isinstance(answer[0], NoLeader)
     assert (h1.asked, h2.asked) == ([], [])
     rig.nothing_is_left()

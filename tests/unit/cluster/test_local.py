@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from flynnhost.agent.on_the_way import OnTheWay
+from flynnhost.canonical import canonical
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.local import LocalHost
 from flynnhost.errors import JobConflict, NotReady, StaleTerm
-from flynnhost.model import Artifact, Host, Job, JobStatus, Placement, canonical
+from flynnhost.model import Artifact, Host, Job, JobStatus, Placement
 from flynnhost.testing.agent import FakeAgent
 from flynnhost.testing.world import World
 

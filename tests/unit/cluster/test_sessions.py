@@ -10,6 +10,7 @@ from msgspec import Raw
 from twisted.internet.defer import Deferred
 
 from flynnhost import messages
+from flynnhost.canonical import canonical
 from flynnhost.cluster import host_requests
 from flynnhost.cluster.host_session import HostSession
 from flynnhost.cluster.membership import GRACE
@@ -37,7 +38,7 @@ from flynnhost.messages import (
     Take,
     Welcome,
 )
-from flynnhost.model import Artifact, Job, JobStatus, Placement, canonical
+from flynnhost.model import Artifact, Job, JobStatus, Placement
 from flynnhost.testing.session_rig import Lead, SessionRig
 from tests.conftest import LoggedFailures
 

@@ -12,8 +12,10 @@ import pytest
 from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.past import FOREIGN, PastJobs
 from flynnhost.cluster.state import ClusterState, Hold
-from flynnhost.cluster.stored import Placed, part_of
+from flynnhost.cluster.stored import Placed
+from flynnhost.encoded import ListedJobs
 from flynnhost.errors import JobConflict, UnknownHost
+from flynnhost.interfaces import Part
 from flynnhost.model import Artifact, Host, Job
 
 
@@ -38,7 +40,7 @@ def report(state: ClusterState, host_id: str, job: Job) -> None:
 
 
 def begin_all(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> dict[str, list[Hold]]:
-    return state.begin({host_id: part_of(jobs) for host_id, jobs in batch.items()})
+    return state.begin({host_id: Part(ListedJobs.of(jobs)) for host_id, jobs in batch.items()})
 
 
 def begin(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> list[Hold]:

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flynnhost.canonical import canonical
 from flynnhost.errors import BadSyntax, FlynnHostError, InvalidField
 from flynnhost.http.decode import decode_batch, decode_job
 from flynnhost.http.encode import encode_active_job, encode_json, host_pieces
@@ -464,3 +465,99 @@ def test_any_job_survives(jobs: list[Job]) -> None:
     """Every job that can be is read as it was written."""
     host = json.loads(b"".join(host_pieces(Host("h", {}, tuple(jobs)))))
     assert decode_batch(encode_json({"h": host.get("jobs")} if jobs else {"h": []}))["h"] == jobs
+
+
+_paths = st.sampled_from(["/a", "/b", "/c/d"])
+_maps = st.none() | st.dictionaries(st.text("ab", min_size=1), st.text("xy", max_size=3), max_size=3)
+_words = st.none() | st.lists(st.text("ab", max_size=2), max_size=2)
+_quantity = st.none() | st.fixed_dictionaries(
+    {}, optional={"request": st.none() | st.just(1), "limit": st.none() | st.integers(1, 2**63 - 1)}
+)
+_duration = st.integers(0, 2**63 - 1)
+_status = st.integers(0, 999)
+_check = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["", "tcp", "http"]),
+        "interval": _duration,
+        "start_timeout": _duration,
+        "threshold": st.integers(0, 2),
+        "kill_down": st.booleans(),
+        "path": st.text("/a", max_size=2),
+        "status": _status,
+        "status.omitempty": _status,
+    },
+)
+_service = st.none() | st.fixed_dictionaries(
+    {"name": st.just("web")}, optional={"create": st.booleans(), "check": _check}
+)
+_port = st.fixed_dictionaries(
+    {}, optional={"proto": st.sampled_from(["", "tcp", "udp"]), "service": _service}
+)
+_mount = st.fixed_dictionaries({"location": _paths, "target": _paths}, optional={"writeable": st.booleans()})
+_config = st.fixed_dictionaries(
+    {},
+    optional={
+        "tty": st.booleans(),
+        "cmd": _words,
+        "entry_point": _words,
+        "env": _maps,
+        "mounts": st.none() | st.lists(_mount, max_size=1),
+        "volumes": st.sampled_from([None, [], [{"target": "/v", "volume": "vol"}]]),
+        "ports": st.none() | st.lists(_port, max_size=2),
+        "working_dir": st.sampled_from(["", "/w"]),
+        "uid": st.none() | st.integers(0, 9),
+        "stop_timeout": st.none() | st.integers(0, 3600 * 10**9),
+    },
+)
+_job = st.fixed_dictionaries(
+    {
+        "id": st.just("job1"),
+        "artifact": st.fixed_dictionaries(
+            {"url": st.just("busybox")}, optional={"type": st.sampled_from(["", "docker"])}
+        ),
+    },
+    optional={
+        "metadata": _maps,
+        "config": st.none() | _config,
+        "resources": st.none()
+        | st.fixed_dictionaries({}, optional={"memory": _quantity, "cpu": _quantity, "max_fd": _quantity}),
+        "resurrect": st.booleans(),
+    },
+)
+
+
+@given(_job)
+@settings(max_examples=300, deadline=None)
+def test_a_batch_is_encoded_in_the_one_way(job: dict[str, Any]) -> None:
+    """However a job was written, what is passed on of it is its canonical form."""
+    text = json.dumps(job).encode()
+    jobs = decode_batch(b'{"h1":[' + text + b"]}")["h1"]
+    assert jobs.encoded() == [canonical(decode_job(text, "job1"))]
+    assert jobs.ids() == ["job1"]
+    assert jobs == [decode_job(text, "job1")]
+
+
+def test_one_job_may_be_written_in_many_ways() -> None:
+    """What means the same is the same job."""
+
+    def encoded(**parts: Any) -> bytes:
+        batch = {"h1": [{"id": "j", "artifact": {"url": "busybox"}, **parts}]}
+        return decode_batch(json.dumps(batch).encode())["h1"].encoded()[0]
+
+    plain = encoded()
+    assert plain == b'{"id":"j","artifact":{"url":"busybox","type":"docker"},"config":{}}'
+    others: list[dict[str, Any]] = [
+        {"config": None},
+        {"config": {"env": {}, "cmd": [], "entry_point": None, "ports": [], "mounts": [], "volumes": []}},
+        {"metadata": {}},
+        {"resources": {}},
+        {"resources": {"memory": {}, "cpu": {"limit": None}}},
+        {"artifact": {"url": "busybox", "type": "docker"}},
+    ]
+    for other in others:
+        assert encoded(**other) == plain
+    maps = [{"A": "1", "B": "2"}, {"B": "2", "A": "1"}]
+    assert len({encoded(metadata=each, config={"env": each}) for each in maps}) == 1
+    ports = [[{}], [{"port": 0, "proto": "tcp", "service": None}]]
+    assert len({encoded(config={"ports": each}) for each in ports}) == 1

@@ -16,6 +16,7 @@ from wsproto.events import BytesMessage, Ping, TextMessage
 from zope.interface import implementer
 
 from flynnhost.agent.leader_session import LeaderSession
+from flynnhost.canonical import canonical
 from flynnhost.cluster.leader import Leader
 from flynnhost.errors import NoLeader, NotReady
 from flynnhost.http import session_socket
@@ -26,7 +27,7 @@ from flynnhost.http.session_socket import SessionSocket
 from flynnhost.http.site import APISite, build_root
 from flynnhost.interfaces import IClusterHosts, ISessionTransport, ISessionUser
 from flynnhost.messages import MAX_MESSAGE_BYTES
-from flynnhost.model import Artifact, Host, Job, canonical
+from flynnhost.model import Artifact, Host, Job
 from flynnhost.testing.agent import FakeAgent, FakeCluster
 from flynnhost.testing.http_connection import MemoryConnection
 from flynnhost.testing.session_rig import Follow
