@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache, partial
@@ -45,6 +45,7 @@ def build_host(
     now: Callable[[], datetime],
     boottime: Callable[[], float],
     epoch: str,
+    resources: Mapping[str, int],
     etcd: IEtcd | None = None,
 ) -> OrderedServices:
     """The services of a host, which are stopped in the reverse order of their start.
@@ -55,13 +56,14 @@ def build_host(
     :param now: tells the time of day.
     :param boottime: a clock that nobody can set and that goes on while the machine sleeps.
     :param epoch: what tells this process from others of this host.
+    :param resources: what the machine has: memory in bytes, cpu in thousandths of a core.
     :param etcd: keeps the cluster together; None for a solo host.
     :raises InvalidField: when an endpoint description is wrong.
     """
     agent = build_agent(
         reactor,
         now,
-        _host_settings(settings),
+        _host_settings(settings, resources),
         journal,
         containers,
         port_is_free(settings.bind),
@@ -130,12 +132,13 @@ class _AtTheEnd(Service):
         return self._finish()
 
 
-def _host_settings(settings: Settings) -> HostSettings:
+def _host_settings(settings: Settings, resources: Mapping[str, int]) -> HostSettings:
     return HostSettings(
         host_id=settings.id,
         external_ip=settings.external,
         bind_ip=settings.bind,
         attributes=settings.attributes,
+        resources=resources,
         ports=settings.ports,
         force=settings.force,
         starts_at_once=settings.max_starts,

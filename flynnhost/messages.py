@@ -54,6 +54,8 @@ class Hello(_Message, frozen=True, tag="hello"):
     :param instance: what tells the host from another that was given the same ID.
     :param session: grows with each session of the same process; the highest one counts.
     :param boot: what tells this process from earlier ones of the host.
+    :param resources: what the machine has: memory in bytes, cpu in thousandths of a core.
+    :param draining: whether the host is to get no more jobs.
     """
 
     host_id: str
@@ -62,6 +64,8 @@ class Hello(_Message, frozen=True, tag="hello"):
     session: int
     highest_term: int
     attributes: dict[str, str]
+    resources: dict[str, int] = {}
+    draining: bool = False
 
 
 class Report(_Message, frozen=True, tag="report"):
@@ -126,6 +130,12 @@ class Ended(_Message, frozen=True, tag="ended"):
     taken: bool = True
 
 
+class Draining(_Message, frozen=True, tag="draining"):
+    """Whether the host is to get no more jobs has changed."""
+
+    draining: bool
+
+
 # --- from the leader ---------------------------------------------------------
 
 
@@ -168,6 +178,14 @@ class Drop(_Message, frozen=True, tag="drop"):
     request: int
 
 
+class SetDraining(_Message, frozen=True, tag="set_draining"):
+    """The host is to get no more jobs, or some again. It answers when that is on disk."""
+
+    request: int
+    term: int
+    draining: bool
+
+
 class Campaign(_Message, frozen=True, tag="campaign"):
     """The host is to try for a free slot among those who may be elected."""
 
@@ -190,8 +208,10 @@ class Beat(_Message, frozen=True, tag="beat"):
     """A sign of life."""
 
 
-FromHost: TypeAlias = Hello | Report | EndedBefore | Accepted | Checked | Refused | Created | Ended | Beat
-FromLeader: TypeAlias = Welcome | Submit | Take | Drop | Campaign | Bye | Beat
+FromHost: TypeAlias = (
+    Hello | Report | EndedBefore | Accepted | Checked | Refused | Created | Ended | Draining | Beat
+)
+FromLeader: TypeAlias = Welcome | Submit | Take | Drop | SetDraining | Campaign | Bye | Beat
 
 _encoder = msgspec.json.Encoder()
 _from_host = msgspec.json.Decoder(FromHost)

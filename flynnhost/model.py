@@ -238,12 +238,16 @@ class Host:
     """A host of the cluster and the jobs that are meant to be on it.
 
     :param down: the host is not connected; its jobs may go on or not.
+    :param draining: the host is to get no more jobs.
+    :param resources: what its machine has: memory in bytes, cpu in thousandths of a core.
     """
 
     id: str
     attributes: Mapping[str, str] = field(factory=dict)
     jobs: Sequence[Job] = ()
     down: bool = False
+    draining: bool = False
+    resources: Mapping[str, int] = field(factory=dict)
 
 
 class HostEventKind(enum.Enum):

@@ -18,6 +18,7 @@ from twisted.python import usage
 
 from flynnhost import __version__
 from flynnhost.agent.journal import SqliteJournal
+from flynnhost.agent.resources import machine_resources
 from flynnhost.agent.state_dir import StateDir, lock_state_dir
 from flynnhost.containers.client import DockerClient
 from flynnhost.errors import FlynnHostError, InvalidField
@@ -151,6 +152,7 @@ def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> MultiService:
         now=lambda: datetime.now(UTC),
         boottime=boottime,
         epoch=secrets.token_hex(4),
+        resources=machine_resources(),
         etcd=None if chosen.solo else _etcd(reactor, chosen),
     )
 

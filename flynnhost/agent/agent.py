@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from flynnhost import __version__
 from flynnhost.agent.clearing import Clearing
+from flynnhost.agent.draining import Draining
 from flynnhost.agent.engine import EngineHealth
 from flynnhost.agent.intake import Intake
 from flynnhost.agent.output import JobOutput
@@ -29,7 +30,7 @@ from flynnhost.agent.spec import host_labels
 from flynnhost.agent.stopping import Stopper
 from flynnhost.agent.table import JobTable
 from flynnhost.background import Background, shielded
-from flynnhost.errors import JournalFailed, NotReady, TookTooLong
+from flynnhost.errors import JournalFailed, NotReady, StaleTerm, TookTooLong
 from flynnhost.gate import Gate
 from flynnhost.interfaces import (
     Check,
@@ -38,6 +39,7 @@ from flynnhost.interfaces import (
     IJournal,
     ILogReceiver,
     ILogStream,
+    ISubscription,
     IWatch,
     JobFeed,
     JournalContents,
@@ -78,6 +80,7 @@ class Agent(Service):
     _stopper: Stopper
     _output: JobOutput
     _clearing: Clearing
+    _draining: Draining
     _failed: Callable[[str], None]
     _closed: str = field(init=False, default="the job journal has not been read yet")
     _since: datetime = field(init=False)
@@ -96,6 +99,16 @@ class Agent(Service):
     def attributes(self) -> Mapping[str, str]:
         """What the operator says of this host."""
         return self.settings.attributes
+
+    @property
+    def resources(self) -> Mapping[str, int]:
+        """What the machine has."""
+        return self.settings.resources
+
+    @property
+    def draining(self) -> bool:
+        """Whether this host is to get no more jobs from leaders."""
+        return self._draining.now
 
     @property
     def highest_term(self) -> int:
@@ -147,6 +160,7 @@ class Agent(Service):
             self.log.error("The journal was damaged. Set aside: {lost}", lost=lost)
         self._table.restore(contents.jobs)
         self._intake.highest_term = contents.highest_term
+        self._draining.now = contents.draining
         for job in contents.jobs:
             if not job.ended:
                 self._ports.keep(job.id, job.host_ports)
@@ -195,6 +209,16 @@ class Agent(Service):
         """See ``IAgent``."""
         return self._when_open(lambda: self._intake.accept(jobs, term), "the jobs may be on disk or not")
 
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """See ``IAgent``."""
+        if term < self.highest_term:
+            return fail(StaleTerm(term, self.highest_term))
+        return self._when_open(lambda: self._draining.set(draining), "it may be on disk or not")
+
+    def watch_draining(self, listener: Callable[[bool], None]) -> ISubscription:
+        """See ``IAgent``."""
+        return self._draining.watch(listener)
+
     def stop_job(self, job_id: str) -> Deferred[ActiveJob]:
         """See ``IAgent``."""
         late = f"job {job_id} has not ended yet; it is still being stopped"
@@ -233,6 +257,8 @@ class Agent(Service):
             "version": __version__,
             "external_ip": self.settings.external_ip,
             "attributes": dict(self.attributes),
+            "resources": dict(self.resources),
+            "draining": self.draining,
             "since": self._since,
             "ready": all(check.ok for check in self.readiness()),
             "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in self.readiness()],

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from flynnhost.agent.agent import Agent
 from flynnhost.agent.clearing import Clearing
+from flynnhost.agent.draining import Draining
 from flynnhost.agent.engine import EngineHealth
 from flynnhost.agent.images import ImagePulls
 from flynnhost.agent.intake import Intake
@@ -78,5 +79,6 @@ def build_agent(
         stopper=stopper,
         output=JobOutput(table, containers),
         clearing=Clearing(clock, host_id, table, containers),
+        draining=Draining(journal),
         failed=failed,
     )

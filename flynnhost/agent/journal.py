@@ -128,6 +128,10 @@ class SqliteJournal:
         """See ``IJournal``."""
         return self._put(Change(drop=tuple(job_ids)))
 
+    def keep_draining(self, draining: bool) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._put(Change(draining=draining))
+
     def close(self) -> Deferred[None]:
         """See ``IJournal``. Fires within seconds, even if the disk hangs."""
         if self._thread is None:

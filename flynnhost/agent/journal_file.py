@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS set_aside (id TEXT, body BLOB, reason TEXT, at TEXT);
 # Keys are read as bytes: one that is no text any more is a damaged record, not the end of the reading.
 SELECT_JOBS = "SELECT CAST(id AS BLOB), crc, body FROM jobs"
 SELECT_TERM = "SELECT crc, body FROM meta WHERE key = 'highest_term'"
+SELECT_DRAINING = "SELECT crc, body FROM meta WHERE key = 'draining'"
 
 
 class Unreadable(ValueError):
@@ -56,11 +57,12 @@ class Unreadable(ValueError):
 
 @frozen
 class Change:
-    """Something to be written: records to put, IDs to drop, a term to remember."""
+    """Something to be written: records to put, IDs to drop, a term to remember, whether the host drains."""
 
     records: Sequence[tuple[str, bytes]] = ()
     drop: Sequence[str] = ()
     term: int = 0
+    draining: bool | None = None
 
 
 def encode(job: ActiveJob) -> tuple[str, bytes]:
@@ -109,6 +111,14 @@ def decode_term(crc: object, body: object) -> int:
     return int(_checked(crc, body))
 
 
+def decode_draining(crc: object, body: object) -> bool:
+    """What a row of ``SELECT_DRAINING`` says.
+
+    :raises Unreadable: when it is damaged.
+    """
+    return _checked(crc, body) == b"1"
+
+
 @define(eq=False)
 class JournalFile:
     """An open journal file. Used by one thread at a time."""
@@ -154,7 +164,7 @@ class JournalFile:
                 _apply(db, change)
                 term = max(term, change.term)
             if term > self._term:
-                _put_term(db, term)
+                _put_meta(db, "highest_term", b"%d" % term)
             db.execute("COMMIT")
         except Exception as e:
             with suppress(sqlite3.Error):  # as a rule SQLite has rolled back by itself
@@ -240,9 +250,16 @@ class JournalFile:
             for row in db.execute(SELECT_TERM):
                 self._term = max(self._term, decode_term(*row))
         except Unreadable as e:
-            _put_term(db, self._term)
+            _put_meta(db, "highest_term", b"%d" % self._term)
             aside.append(f"the highest term ({e}); the highest of a job here is {self._term}")
-        return JournalContents(jobs=tuple(jobs), highest_term=self._term, set_aside=tuple(aside))
+        draining = False
+        try:
+            for row in db.execute(SELECT_DRAINING):
+                draining = decode_draining(*row)
+        except Unreadable as e:
+            _put_meta(db, "draining", b"0")
+            aside.append(f"whether the host drains ({e}); it does not now")
+        return JournalContents(tuple(jobs), self._term, draining, tuple(aside))
 
     def _set_records_aside(self, bad: Sequence[tuple[bytes, object, str, str]]) -> None:
         db = self._connected()
@@ -259,11 +276,12 @@ def _apply(db: sqlite3.Connection, change: Change) -> None:
         [(job_id, zlib.crc32(body), body) for job_id, body in change.records],
     )
     db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in change.drop])
+    if change.draining is not None:
+        _put_meta(db, "draining", b"%d" % change.draining)
 
 
-def _put_term(db: sqlite3.Connection, term: int) -> None:
-    body = str(term).encode()
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('highest_term', ?, ?)", (zlib.crc32(body), body))
+def _put_meta(db: sqlite3.Connection, key: str, body: bytes) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, zlib.crc32(body), body))
 
 
 def _checked(crc: object, body: object) -> bytes:

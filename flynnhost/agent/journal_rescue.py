@@ -14,11 +14,13 @@ from datetime import datetime
 from pathlib import Path
 
 from flynnhost.agent.journal_file import (
+    SELECT_DRAINING,
     SELECT_JOBS,
     SELECT_TERM,
     Change,
     JournalFile,
     Unreadable,
+    decode_draining,
     decode_row,
     decode_term,
     encode,
@@ -51,25 +53,25 @@ def open_journal(file: JournalFile, now: datetime) -> JournalContents:
 
 
 def _rescue(file: JournalFile, now: datetime, damage: str) -> JournalContents:
-    jobs, term = _salvage(file.path)
+    jobs, rest = _salvage(file.path)
     try:
-        _write_rescued(file.path, jobs, term, now)
+        _write_rescued(file.path, jobs, rest, now)
         aside = _swap(file.path, now)
         contents = file.open(now)
     except (OSError, sqlite3.Error) as e:
         raise JournalFailed(f"{file.path} is damaged ({damage}) and can't be set aside: {e}") from e
     lost = f"the whole journal ({damage}), now {aside}; {len(jobs)} jobs could still be read"
-    return JournalContents(contents.jobs, contents.highest_term, (lost,))
+    return JournalContents(contents.jobs, contents.highest_term, contents.draining, (lost,))
 
 
-def _write_rescued(path: Path, jobs: dict[str, ActiveJob], term: int, now: datetime) -> None:
+def _write_rescued(path: Path, jobs: dict[str, ActiveJob], rest: Change, now: datetime) -> None:
     """Make the file that is to be the journal; it has its name only when it is complete."""
     draft = JournalFile(path.with_name(f"{path.name}.draft"))
     for part in _PARTS:
         Path(f"{draft.path}{part}").unlink(missing_ok=True)
     draft.open(now)
     try:
-        draft.write([Change(records=[encode(job) for job in jobs.values()], term=term)])
+        draft.write([Change(records=[encode(job) for job in jobs.values()]), rest])
     finally:
         draft.close()  # which makes one file of it
     draft.path.rename(_rescued(path))
@@ -101,10 +103,10 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _salvage(path: Path) -> tuple[dict[str, ActiveJob], int]:
-    """What can be read of a damaged file: the jobs, and the highest term."""
+def _salvage(path: Path) -> tuple[dict[str, ActiveJob], Change]:
+    """What can be read of a damaged file: the jobs, and the rest."""
     jobs: dict[str, ActiveJob] = {}
-    term = 0
+    term, draining = 0, None
     with suppress(*_DAMAGE), closing(_read_only(path)) as db:
         db.execute("PRAGMA writable_schema=ON")  # or SQLite reads nothing of a file that was cut short
         # Past a damaged page SQLite gives nothing more, so the rest is read from the other end.
@@ -112,7 +114,9 @@ def _salvage(path: Path) -> tuple[dict[str, ActiveJob], int]:
             jobs.update((job.id, job) for job in _readable(db, order))
         with suppress(*_DAMAGE):
             term = max((decode_term(*row) for row in db.execute(SELECT_TERM)), default=0)
-    return jobs, max([term, *(job.term for job in jobs.values())])
+        with suppress(*_DAMAGE):
+            draining = any(decode_draining(*row) for row in db.execute(SELECT_DRAINING))
+    return jobs, Change(term=max([term, *(job.term for job in jobs.values())]), draining=draining)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

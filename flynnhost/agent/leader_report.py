@@ -12,7 +12,7 @@ from flynnhost.agent.leader_outgoing import Outgoing
 from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.canonical import canonical
 from flynnhost.interfaces import IAgent, ISubscription
-from flynnhost.messages import Created, Ended, EndedBefore, Report
+from flynnhost.messages import Created, Draining, Ended, EndedBefore, Report
 from flynnhost.model import ActiveJob, EventKind, JobEvent
 
 
@@ -26,6 +26,7 @@ class JobReport:
     _on_the_way: OnTheWay
     _outgoing: Outgoing
     _subscription: ISubscription | None = field(init=False, default=None)
+    _draining: ISubscription | None = field(init=False, default=None)
     # The jobs that are reported although this host does not have them yet.
     _early: set[str] = field(init=False, factory=set)
 
@@ -34,9 +35,10 @@ class JobReport:
         """Whether the leader is being told, or was."""
         return self._subscription is not None
 
-    def begin(self, past: int) -> None:
+    def begin(self, past: int, draining: bool) -> None:
         """Begin with the jobs there are.
 
+        :param draining: what the leader thinks whether this host drains.
         :param past: of how many jobs that have ended the leader wants to know.
         :raises NotReady: when this host does not know them yet.
         """
@@ -51,12 +53,19 @@ class JobReport:
         self._early = set(early)
         self._on_the_way.settled = self._settled
         self._outgoing.say_long(_pieces(before, active, list(early.values())))
+        self._draining = self._agent.watch_draining(self._drains)
+        if self._agent.draining != draining:
+            self._drains(self._agent.draining)
 
     def stop(self) -> None:
         """Tell nothing more."""
         self._early.clear()
-        if self._subscription is not None:
-            self._subscription.cancel()
+        for subscription in (self._subscription, self._draining):
+            if subscription is not None:
+                subscription.cancel()
+
+    def _drains(self, draining: bool) -> None:
+        self._outgoing.say(Draining(draining))
 
     def _job_changed(self, event_id: str, event: JobEvent) -> None:
         if event.job.ended:

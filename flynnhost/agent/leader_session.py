@@ -23,7 +23,7 @@ from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.background import Background, Backoff
 from flynnhost.errors import FlynnHostError, NotReady, TookTooLong
 from flynnhost.interfaces import IAgent, ISessionConnector, ISessionTransport, ISessionUser
-from flynnhost.messages import Accepted, Hello
+from flynnhost.messages import Accepted, Hello, SetDraining
 
 REST = 30.0
 """Seconds before another try after the leader has said that it is of no use."""
@@ -185,6 +185,8 @@ class LeaderSession(Service):
             next(self._numbers),
             self._highest_term(),
             dict(self._agent.attributes),
+            dict(self._agent.resources),
+            self._agent.draining,
         )
         return LeaderTalk(
             self._clock,
@@ -197,6 +199,7 @@ class LeaderSession(Service):
             self._take,
             self._welcomed,
             ended,
+            self._set_draining,
             self._invited,
         )
 
@@ -212,6 +215,22 @@ class LeaderSession(Service):
             await self._agent.accept([], term)
         except FlynnHostError as e:
             self.log.warn("The term {term} is not on disk yet: {reason}", term=term, reason=str(e))
+
+    def _set_draining(self, talk: LeaderTalk, asked: SetDraining) -> None:
+        self._taking.run(self._drain(talk, asked), "saying whether this host drains")
+
+    async def _drain(self, talk: LeaderTalk, asked: SetDraining) -> None:
+        try:
+            await self._agent.set_draining(asked.draining, asked.term)
+        except TookTooLong as e:
+            self.log.warn("The leader gets no answer: {reason}", reason=str(e))
+        except FlynnHostError as e:
+            refusal = messages.refusal(asked.request, e)
+            if refusal is None:
+                raise
+            talk.say(refusal)
+        else:
+            talk.say(Accepted(asked.request, []))
 
     # --- jobs -----------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from flynnhost.messages import (
     Drop,
     FromHost,
     Hello,
+    SetDraining,
     Submit,
     Take,
     Welcome,
@@ -45,6 +46,7 @@ class LeaderTalk:
     :param welcomed: called when the leader has let the host in, with the term.
     :param over: called once when the session has ended, with the reason and whether another one may
         succeed soon.
+    :param set_draining: has it said whether this host drains; the answer is to be given to ``say``.
     :param invited: called when the leader wants this host to become a candidate.
     """
 
@@ -60,6 +62,7 @@ class LeaderTalk:
     _take: Callable[[LeaderTalk, Request], None]
     _welcomed: Callable[[int], None]
     _told_over: Callable[[str, bool], None]
+    _set_draining: Callable[[LeaderTalk, SetDraining], None]
     _invited: Callable[[], None]
     _outgoing: Outgoing = field(init=False)
     _report: JobReport = field(init=False)
@@ -136,6 +139,8 @@ class LeaderTalk:
             self._requests.take(message.request)
         elif isinstance(message, Drop):
             self._requests.drop(message.request)
+        elif isinstance(message, SetDraining):
+            self._set_draining(self, message)
         elif isinstance(message, Campaign):
             self._invited()
         elif isinstance(message, Bye):
@@ -151,7 +156,7 @@ class LeaderTalk:
         if self._timer is not None:
             self._timer.reset(self._beat)
         try:
-            self._report.begin(min(welcome.past, MAX_PAST))
+            self._report.begin(min(welcome.past, MAX_PAST), self._hello.draining)
         except NotReady as e:
             self.end(str(e))
             return

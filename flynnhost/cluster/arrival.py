@@ -14,6 +14,8 @@ class Arrival:
     """A host that joins, or reports anew.
 
     :param jobs: which go on.
+    :param draining: whether it is to get no more jobs.
+    :param resources: what its machine has: memory in bytes, cpu in thousandths of a core.
     :param instance: what tells the host from another that was given the same ID; empty for one that
         is told by its link only.
     :param ended: the IDs of jobs that have ended, of which there may have been more.
@@ -26,3 +28,5 @@ class Arrival:
     instance: str = ""
     ended: Collection[str] = ()
     ended_are_all: bool = True
+    draining: bool = False
+    resources: Mapping[str, int] = field(factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import define
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from flynnhost.cluster.arrival import Arrival
@@ -55,6 +55,9 @@ class _ForeignLink:
 
     def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
         return succeed(_Ready(self, part, term))
+
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        return fail(InvalidField("host", f"{self._host_id} is a foreign host: it can't be told to drain"))
 
 
 @define(eq=False)

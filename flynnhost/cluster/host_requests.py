@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from flynnhost import messages
 from flynnhost.errors import InvalidField, NotReady, TookTooLong
 from flynnhost.interfaces import IPrepared, Part
-from flynnhost.messages import Accepted, Checked, Drop, FromLeader, Refused, Submit, Take
+from flynnhost.messages import Accepted, Checked, Drop, FromLeader, Refused, SetDraining, Submit, Take
 from flynnhost.model import JobStatus
 
 MAX_UNACKNOWLEDGED_BYTES = 64 * 1024 * 1024
@@ -95,6 +95,16 @@ class HostRequests:
         self._unacknowledged_bytes += part.size
         self._say(Take(number, term))
         return accepted
+
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """See ``IHostLink``."""
+        if self._lost:
+            return fail(NotReady(f"host {self._host_id} was lost"))
+        accepted: Deferred[list[JobStatus]] = Deferred()
+        number = next(self._numbers)
+        self._open[number] = _Request(0, accepted=accepted)
+        self._say(SetDraining(number, term, draining))
+        return accepted.addCallback(lambda _: None)
 
     def drop(self, number: int) -> None:
         """Have the host forget jobs that it has looked at."""

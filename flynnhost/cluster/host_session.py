@@ -20,6 +20,7 @@ from flynnhost.messages import (
     Beat,
     Bye,
     Created,
+    Draining,
     Ended,
     EndedBefore,
     FromHost,
@@ -56,6 +57,9 @@ class ISessions(Protocol):
 
     def ended(self, session: HostSession, ended: Ended) -> None:
         """A job of the host has ended."""
+
+    def draining(self, session: HostSession, draining: bool) -> None:
+        """The host is to get no more jobs, or some again."""
 
     def over(self, session: HostSession) -> None:
         """The session has ended."""
@@ -132,6 +136,12 @@ class HostSession:
         """See ``IHostLink``."""
         return fail(self._not_there()) if self._requests is None else self._requests.prepare(part, term)
 
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """See ``IHostLink``."""
+        if self._requests is None:
+            return fail(self._not_there())
+        return self._requests.set_draining(draining, term)
+
     def _not_there(self) -> NotReady:
         return NotReady(f"host {self.host_id} is not connected")
 
@@ -174,6 +184,8 @@ class HostSession:
             self._sessions.created(self, placed_from(self.host_id, bytes(message.job)))
         elif isinstance(message, Ended):
             self._sessions.ended(self, message)
+        elif isinstance(message, Draining):
+            self._sessions.draining(self, message.draining)
         else:
             self._requests.answered(message)
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost.background import shielded
 from flynnhost.cluster.arrival import Arrival
-from flynnhost.cluster.batches import Batches
+from flynnhost.cluster.batches import ACKNOWLEDGE_WITHIN, Batches
 from flynnhost.cluster.foreign import ForeignHosts
 from flynnhost.cluster.membership import GRACE, Membership
 from flynnhost.cluster.past import PastJobs
 from flynnhost.cluster.sessions import Sessions
 from flynnhost.cluster.state import ClusterState
 from flynnhost.cluster.stored import Placed, placed_of
-from flynnhost.errors import NoLeader, NotReady
+from flynnhost.errors import NoLeader, NotReady, TookTooLong
 from flynnhost.feed import Feed
 from flynnhost.interfaces import (
     HostFeed,
@@ -121,11 +123,23 @@ class Leader(Service):
         :param ended: the IDs of its jobs that have ended.
         """
         jobs = placed_of(host.id, host.jobs)
-        self._membership.join(Arrival(host.id, host.attributes, jobs, ended=ended), link)
+        arrival = Arrival(
+            host.id,
+            host.attributes,
+            jobs,
+            ended=ended,
+            draining=host.draining,
+            resources=host.resources,
+        )
+        self._membership.join(arrival, link)
 
     def remove_host(self, host_id: str) -> None:
         """Take a host out with its jobs, if it is there."""
         self._membership.remove(host_id)
+
+    def host_draining(self, host_id: str, draining: bool) -> None:
+        """Take note of a host that is to get no more jobs, or some again."""
+        self._membership.set_draining(host_id, draining)
 
     def job_reported(self, host_id: str, job: Job) -> None:
         """Take note of a job that a host has, whoever sent it there."""
@@ -147,6 +161,19 @@ class Leader(Service):
     def remove_job(self, host_id: str, job_id: str) -> None:
         """See ``IClusterHosts``."""
         self._state.remove_job(host_id, job_id)
+
+    def set_draining(self, host_id: str, draining: bool) -> Deferred[None]:
+        """See ``IClusterHosts``. The host goes on with it, whether the caller waits or not."""
+
+        def late(failure: Failure) -> NoReturn:
+            failure.trap(defer.TimeoutError)
+            raise TookTooLong(f"host {host_id} has not answered within {ACKNOWLEDGE_WITHIN:g} s")
+
+        def tell() -> Deferred[None]:
+            self._check_certain()
+            return shielded(self._membership.command_link(host_id).set_draining(draining, self.term))
+
+        return maybeDeferred(tell).addTimeout(ACKNOWLEDGE_WITHIN, self._clock).addErrback(late)
 
     def open_session(self, transport: ISessionTransport) -> ISessionUser:
         """See ``IClusterHosts``."""

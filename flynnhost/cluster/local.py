@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from attrs import define, field
@@ -74,7 +75,7 @@ class LocalHost(Service):
     _foresee: Callable[[Sequence[Job], int], None] = _no_objection
     _on_the_way: IOnTheWay = field(factory=_Nothing)
     _early: set[str] = field(init=False, factory=set)
-    _subscription: ISubscription | None = field(init=False, default=None)
+    _subscriptions: list[ISubscription] = field(init=False, factory=list)
     _background: Background = field(init=False, factory=lambda: Background("the leader's own host"))
 
     def startService(self) -> None:
@@ -88,18 +89,27 @@ class LocalHost(Service):
         self._early = {job_id for job_id, _ in early}
         self._on_the_way.settled = self._settled
         active += [parse_canonical(encoded) for _, encoded in early]
-        host = Host(id=self._agent.host_id, attributes=self._agent.attributes, jobs=active)
+        host = Host(
+            id=self._agent.host_id,
+            attributes=self._agent.attributes,
+            jobs=active,
+            draining=self._agent.draining,
+            resources=self._agent.resources,
+        )
         self._leader.add_host(host, self, self._agent.latest_ended(MAX_PAST))
-        self._subscription = self._agent.events.subscribe(self._happened)
+        self._subscriptions = [
+            self._agent.events.subscribe(self._happened),
+            self._agent.watch_draining(partial(self._leader.host_draining, self._agent.host_id)),
+        ]
 
     def stopService(self) -> Deferred[None]:
         """Report no more. Fires when nothing goes on."""
         super().stopService()
         if self._on_the_way.settled == self._settled:
             self._on_the_way.settled = None
-        if self._subscription is not None:
-            self._subscription.cancel()
-            self._subscription = None
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.cancel()
         return self._background.cancel()
 
     async def _remember(self, term: int) -> None:
@@ -124,6 +134,10 @@ class LocalHost(Service):
             return _Looked(self, part, term)
 
         return maybeDeferred(look)
+
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """See ``IHostLink``."""
+        return self._agent.set_draining(draining, term)
 
     def _settled(self, job_id: str) -> None:
         """A job that was reported before this host had it was taken, or was not."""

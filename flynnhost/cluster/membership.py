@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.state import ClusterState
-from flynnhost.errors import HostNotReady, UnknownHost
+from flynnhost.errors import HostNotReady, NotReady, UnknownHost
 from flynnhost.interfaces import IHostLink
 from flynnhost.model import HostEvent, HostEventKind
 
@@ -30,6 +30,7 @@ class _Member:
     link: IHostLink | None
     instance: str
     down_since: float | None = None
+    draining: bool = False
 
 
 @define(eq=False)
@@ -122,21 +123,46 @@ class Membership:
 
         :param job_id: a job that is meant for it.
         :raises UnknownHost: when there is no such host.
-        :raises HostNotReady: when it is down.
+        :raises HostNotReady: when it is down, or drains.
         """
         member = self._members.get(host_id)
         if member is None:
             raise UnknownHost(host_id)
         if member.down_since is not None or member.link is None:
             raise HostNotReady(host_id, job_id, "is not connected")
+        if member.draining:
+            raise HostNotReady(host_id, job_id, "is draining")
         return member.link
+
+    def command_link(self, host_id: str) -> IHostLink:
+        """The way to a host for what is not about jobs.
+
+        :raises UnknownHost: when there is no such host.
+        :raises NotReady: when it is down.
+        """
+        member = self._members.get(host_id)
+        if member is None:
+            raise UnknownHost(host_id)
+        if member.down_since is not None or member.link is None:
+            raise NotReady(f"host {host_id} is not connected")
+        return member.link
+
+    def set_draining(self, host_id: str, draining: bool) -> None:
+        """A host is to get no more jobs, or some again, if it is there."""
+        member = self._members.get(host_id)
+        if member is not None and member.draining != draining:
+            self.log.info(
+                "Host {host_id} drains" if draining else "Host {host_id} drains no longer", host_id=host_id
+            )
+            member.draining = draining
+            self._state.set_draining(host_id, draining)
 
     def join(self, arrival: Arrival, link: IHostLink) -> None:
         """Take in a host with the jobs it has, in place of what was known of it."""
         host_id = arrival.host_id
         known = self._members.get(host_id)
         self._state.add_host(arrival)
-        self._members[host_id] = _Member(link, arrival.instance)
+        self._members[host_id] = _Member(link, arrival.instance, draining=arrival.draining)
         if known is None:
             self._tell(HostEventKind.ADD, host_id)
         elif known.down_since is not None:

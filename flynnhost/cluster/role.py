@@ -256,6 +256,10 @@ class LeaderRole(Service):
         """See ``IClusterHosts``."""
         return self._hosts().host(host_id)
 
+    def set_draining(self, host_id: str, draining: bool) -> Deferred[None]:
+        """See ``IClusterHosts``."""
+        return maybeDeferred(lambda: self._hosts().set_draining(host_id, draining))
+
     def remove_job(self, host_id: str, job_id: str) -> None:
         """See ``IClusterHosts``."""
         self._hosts().remove_job(host_id, job_id)

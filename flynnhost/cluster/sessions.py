@@ -150,6 +150,8 @@ class Sessions:
                 hello.instance,
                 ended=ended.job_ids,
                 ended_are_all=ended.all,
+                draining=hello.draining,
+                resources=hello.resources,
             )
             self._membership.join(arrival, session)
         self._reporting.pop(session, None)
@@ -164,6 +166,11 @@ class Sessions:
         """See ``ISessions``."""
         if self._by_host.get(session.host_id) is session:
             self._state.remove_job(session.host_id, ended.job_id, was_there=ended.taken)
+
+    def draining(self, session: HostSession, draining: bool) -> None:
+        """See ``ISessions``."""
+        if self._by_host.get(session.host_id) is session:
+            self._membership.set_draining(session.host_id, draining)
 
     def over(self, session: HostSession) -> None:
         """See ``ISessions``: the host is down, unless another session took over."""

@@ -39,6 +39,8 @@ class _HostJobs:
     id: str
     attributes: Mapping[str, str]
     host: Whereabouts
+    resources: Mapping[str, int]
+    draining: bool
     down: bool = False
     jobs: dict[str, Placed] = field(factory=dict)
     unsure: set[str] = field(factory=set)
@@ -97,7 +99,8 @@ class ClusterState:
         host_id = arrival.host_id
         before = self._take_out_host(host_id)
         where = Whereabouts(host_id, arrival.instance)
-        self._hosts[host_id] = host = _HostJobs(host_id, arrival.attributes, where)
+        host = _HostJobs(host_id, arrival.attributes, where, arrival.resources, arrival.draining)
+        self._hosts[host_id] = host
         for placed in arrival.jobs:
             self._put(placed)
         for job_id in arrival.ended:
@@ -112,6 +115,10 @@ class ClusterState:
     def set_down(self, host_id: str) -> None:
         """Say of a host that it is not connected; its jobs stay."""
         self._get(host_id).down = True
+
+    def set_draining(self, host_id: str, draining: bool) -> None:
+        """Say of a host whether it is to get no more jobs."""
+        self._get(host_id).draining = draining
 
     def remove_host(self, host_id: str) -> None:
         """Remove a host and its jobs, if it is there; where these were is remembered."""
@@ -275,7 +282,8 @@ class ClusterState:
 
 
 def _as_host(host: _HostJobs) -> Host:
-    return Host(host.id, host.attributes, StoredJobs(host.jobs), host.down)
+    jobs = StoredJobs(host.jobs)
+    return Host(host.id, host.attributes, jobs, host.down, host.draining, host.resources)
 
 
 def _same_host(one: Whereabouts, other: Whereabouts) -> bool:

@@ -16,7 +16,7 @@ from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import NoLeader
 from flynnhost.http.bodies import empty_body, json_body, json_list, json_map, json_value
 from flynnhost.http.connection import read_body
-from flynnhost.http.decode import decode_batch_stepwise
+from flynnhost.http.decode import decode_batch_stepwise, decode_draining
 from flynnhost.http.encode import (
     encode_host_event,
     encode_json,
@@ -82,6 +82,14 @@ class ClusterAPI:
         check_json_body(request)
         host = decode_host(read_body(request), host_id)
         await register_host(request, self._clock, self._hosts(), self._streams, host)
+
+    @app.route("/hosts/<host_id>/drain", methods=["PUT"])
+    async def set_draining(self, request: Request, host_id: str) -> bytes:
+        """Place no more jobs on a host, or some again. Its jobs go on."""
+        check_json_body(request)
+        draining = decode_draining(read_body(request))
+        await shielded(self._hosts().set_draining(host_id, draining))
+        return empty_body(request)
 
     @app.route("/hosts/<host_id>/jobs/<job_id>", methods=["DELETE"])
     def remove_job(self, request: Request, host_id: str, job_id: str) -> bytes:

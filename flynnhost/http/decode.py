@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+from msgspec import Struct
 
 from flynnhost.canonical import encode_wire, from_wire
 from flynnhost.encoded import EncodedJobs, ListedJobs
@@ -24,6 +25,13 @@ from flynnhost.wire_job import WireArtifact, WireConfig, WireJob, WireQuantity, 
 
 _batches = msgspec.json.Decoder(dict[str, list[msgspec.Raw] | None] | None)
 _jobs = msgspec.json.Decoder(WireJob)
+
+
+class _WireDraining(Struct, forbid_unknown_fields=True):
+    draining: bool
+
+
+_draining = msgspec.json.Decoder(_WireDraining)
 
 #: How many jobs are decoded in one step: some milliseconds' work.
 _STEP = 200
@@ -78,6 +86,18 @@ def decode_job(body: bytes, job_id: str) -> Job:
     wire.id = job_id
     _check_job(wire)
     return from_wire(wire)
+
+
+def decode_draining(body: bytes) -> bool:
+    """Whether a host is to get no more jobs.
+
+    :raises InvalidField: when the body does not say so.
+    :raises BadSyntax: when the body is no JSON.
+    """
+    try:
+        return _draining.decode(_not_empty(body)).draining
+    except DECODING_ERRORS as e:
+        raise decoding_error(e, body) from None
 
 
 def _not_empty(body: bytes) -> bytes:

@@ -48,9 +48,8 @@ def host_pieces(host: Host, jobs: str = "full") -> Iterator[bytes]:
 
     :param jobs: ``full``, ``ids`` for their IDs only, or ``none``.
     """
-    head = encode_json(WireHost(host.id, _full(host.attributes)))[:-1]
-    if host.down:
-        head += b',"state":"down"' if len(head) > 1 else b'"state":"down"'
+    state = "down" if host.down else "draining" if host.draining else ""
+    head = encode_json(WireHost(host.id, _full(host.attributes), state, dict(host.resources) or None))[:-1]
     if jobs == "none" or not host.jobs:
         yield head + b"}"
         return

@@ -42,6 +42,8 @@ class WireHost(Struct, omit_defaults=True, gc=False):
 
     id: str
     metadata: dict[str, str] | None = None
+    state: str = ""
+    resources: dict[str, int] | None = None
 
 
 class WireHostEvent(Struct, gc=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from flynnhost.interfaces.containers import ILogReceiver, ILogStream, LogQuery
+from flynnhost.interfaces.feeds import ISubscription
 from flynnhost.model import ActiveJob, Job
 
 
@@ -31,6 +32,10 @@ class IAgent(Interface):
 
     host_id: str = Attribute("this host's ID")
     attributes: Mapping[str, str] = Attribute("what the operator says of this host")
+    resources: Mapping[str, int] = Attribute(
+        "what the machine has: memory in bytes, cpu in thousandths of a core"
+    )
+    draining: bool = Attribute("whether this host is to get no more jobs from leaders")
     events: Any = Attribute("IFeed[JobEvent] of all jobs; the key is the job's ID")
 
     def jobs() -> Mapping[str, ActiveJob]:
@@ -58,6 +63,18 @@ class IAgent(Interface):
         :raises StaleTerm: when a later leader was heard already.
         :raises JournalFailed: when they could not be written.
         """
+
+    def set_draining(draining: bool, term: int) -> Deferred[None]:
+        """Say whether this host is to get no more jobs from leaders. Jobs go on, and so do those that are
+        put on this very host. Fires when that is on disk; also when it was so already.
+
+        :param term: of the leader that says so.
+        :raises StaleTerm: when a later leader was heard already.
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def watch_draining(listener: Callable[[bool], None]) -> ISubscription:
+        """Call a listener with each change of ``draining``."""
 
     def stop_job(job_id: str) -> Deferred[ActiveJob]:
         """End a job: TERM, a grace, KILL. Fires with the job when it has ended.

@@ -50,6 +50,12 @@ class IHostLink(Protocol):
         fails like ``IAgent.accept``.
         """
 
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """Have the host get no more jobs, or some again; see ``IAgent.set_draining``.
+
+        :raises InvalidField: when it is a host that can't be told.
+        """
+
 
 class ICluster(Interface):
     """The cluster, as its present leader knows it.
@@ -89,6 +95,15 @@ class IClusterHosts(Interface):
         """One host.
 
         :raises UnknownHost: when there is no such host.
+        """
+
+    def set_draining(host_id: str, draining: bool) -> Deferred[None]:
+        """Place no more jobs on a host, or some again. Fires when the host has that on disk.
+
+        :raises UnknownHost: when there is no such host.
+        :raises InvalidField: when it is a host that can't be told.
+        :raises NotReady: when it can't be told now.
+        :raises TookTooLong: when it did not answer in time.
         """
 
     def remove_job(host_id: str, job_id: str) -> None:

@@ -16,11 +16,13 @@ class JournalContents:
     """What a journal held when it was opened.
 
     :param highest_term: the highest leader's term this host has seen.
+    :param draining: whether this host is to get no more jobs from leaders.
     :param set_aside: in words, what could not be read and where it was put.
     """
 
     jobs: tuple[ActiveJob, ...] = ()
     highest_term: int = 0
+    draining: bool = False
     set_aside: tuple[str, ...] = ()
 
 
@@ -43,6 +45,12 @@ class IJournal(Interface):
 
     def forget(job_ids: Sequence[str]) -> Deferred[None]:
         """Drop these jobs. Fires when that is on disk.
+
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def keep_draining(draining: bool) -> Deferred[None]:
+        """Remember whether this host is to get no more jobs from leaders. Fires when that is on disk.
 
         :raises JournalFailed: when it could not be written.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from flynnhost.errors import (
     UnknownJob,
 )
 from flynnhost.feed import Feed
-from flynnhost.interfaces import Check, IAgent, ICluster, ILogReceiver, ILogStream, LogQuery
+from flynnhost.interfaces import Check, IAgent, ICluster, ILogReceiver, ILogStream, ISubscription, LogQuery
 from flynnhost.model import (
     ActiveJob,
     EventKind,
@@ -92,6 +92,8 @@ class FakeAgent:
     _clock: IReactorTime
     host_id: str = "h1"
     attributes: Mapping[str, str] = field(factory=dict)
+    resources: Mapping[str, int] = field(factory=dict)
+    draining: bool = False
     events: Feed[JobEvent] = field(factory=lambda: Feed("fake"))
     checks: tuple[Check, ...] = (Check("journal", ok=True, detail="read"),)
     ready: bool = True
@@ -99,6 +101,7 @@ class FakeAgent:
     outputs: list[OutputRequest] = field(factory=list)
     signals: list[tuple[str, int]] = field(factory=list)
     _jobs: dict[str, ActiveJob] = field(init=False, factory=dict)
+    _draining: Feed[bool] = field(init=False, factory=lambda: Feed("draining"))
 
     def jobs(self) -> Mapping[str, ActiveJob]:
         """See ``IAgent.jobs``."""
@@ -130,6 +133,19 @@ class FakeAgent:
             return [self._jobs.get(job.id) or self._created(job, term) for job in jobs]
 
         return self._held().addCallback(accepted)
+
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        """See ``IAgent.set_draining``."""
+
+        def said(_: None) -> None:
+            self.draining = draining
+            self._draining.publish("", draining)
+
+        return self._held().addCallback(said)
+
+    def watch_draining(self, listener: Callable[[bool], None]) -> ISubscription:
+        """See ``IAgent.watch_draining``."""
+        return self._draining.subscribe(lambda _, draining: listener(draining))
 
     def stop_job(self, job_id: str) -> Deferred[ActiveJob]:
         """See ``IAgent.stop_job``; the job ends at once."""

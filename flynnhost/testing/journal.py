@@ -32,12 +32,15 @@ class _Disk:
 
     records: dict[str, bytes] = field(factory=dict)
     term: int = 0
+    draining: bool = False
 
     def apply(self, change: Change) -> None:
         self.records.update(change.records)
         for job_id in change.drop:
             self.records.pop(job_id, None)
         self.term = max(self.term, change.term)
+        if change.draining is not None:
+            self.draining = change.draining
 
 
 @implementer(IJournal)
@@ -92,6 +95,10 @@ class MemoryJournal:
     def forget(self, job_ids: Sequence[str]) -> Deferred[None]:
         """See ``IJournal.forget``."""
         return self._put(Change(drop=tuple(job_ids)))
+
+    def keep_draining(self, draining: bool) -> Deferred[None]:
+        """See ``IJournal.keep_draining``."""
+        return self._put(Change(draining=draining))
 
     def close(self) -> Deferred[None]:
         """See ``IJournal.close``; what is held back is waited for."""
@@ -149,7 +156,7 @@ class MemoryJournal:
         self._waiting.clear()
         self._stop_timer()
         after = MemoryJournal(self._clock, self.delay, self.trouble, self.open_trouble)
-        after._disk = _Disk(dict(self._disk.records), self._disk.term)
+        after._disk = _Disk(dict(self._disk.records), self._disk.term, self._disk.draining)
         return after
 
     # --- the disk -------------------------------------------------------------
@@ -161,7 +168,7 @@ class MemoryJournal:
                 jobs.append(decode(record))
             except Unreadable as e:
                 bad.append(f"the record of job {record[0]} ({e})")
-        return JournalContents(tuple(jobs), self._disk.term, tuple(bad))
+        return JournalContents(tuple(jobs), self._disk.term, self._disk.draining, tuple(bad))
 
     def _put(self, change: Change) -> Deferred[None]:
         if self._crashed:

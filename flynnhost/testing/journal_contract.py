@@ -234,6 +234,23 @@ class JournalContract:
         assert (await rig.read()).highest_term == 2**63
 
     @contract
+    async def test_draining(self, rig: JournalRig) -> None:
+        """Whether the host drains is remembered, with all else as it is."""
+        assert not (await rig.read()).draining
+        journal = await rig.opened()
+        await journal.write([active("j1")], 2)
+        await gatherResults([journal.keep_draining(True), journal.keep_draining(False)])
+        assert await journal.keep_draining(True) is None
+        await journal.close()
+        contents = await rig.read()
+        assert (set(by_id(contents)), contents.highest_term, contents.draining) == ({"j1"}, 2, True)
+        journal = await rig.opened()
+        await journal.keep_draining(False)
+        await journal.close()
+        await failed(journal.keep_draining(True))
+        assert not (await rig.read()).draining
+
+    @contract
     async def test_forget(self, rig: JournalRig) -> None:
         """Jobs that are forgotten are gone, those that never were there too; others remain."""
         journal = await rig.opened()

@@ -69,6 +69,10 @@ class ArmingJournal:
         """See ``IJournal``."""
         return self._inner.forget(job_ids)
 
+    def keep_draining(self, draining: bool) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._inner.keep_draining(draining)
+
     def close(self) -> Deferred[None]:
         """See ``IJournal``."""
         return self._inner.close()
@@ -100,6 +104,7 @@ def main(step: str, job_id: str, file: str, *arguments: str) -> None:
         now=lambda: datetime.now(UTC),
         boottime=boottime,
         epoch=secrets.token_hex(4),
+        resources={},
     )
     host.privilegedStartService()
     host.startService()

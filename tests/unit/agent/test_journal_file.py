@@ -129,6 +129,21 @@ def test_lost_term(path: Path) -> None:
     assert read(path).highest_term == 3
 
 
+@pytest.mark.parametrize("damage", ["body = '1'", "body = x'30'", "crc = 0"])
+def test_damaged_draining(path: Path, damage: str) -> None:
+    """If it is not certain that the host drains it does not, and that is said."""
+    file = JournalFile(path)
+    file.open(NOW)
+    file.write([Change(draining=True)])
+    file.close()
+    assert read(path).draining
+    change(path, f"UPDATE meta SET {damage} WHERE key = 'draining'")
+    contents = read(path)
+    assert not contents.draining
+    assert "drains" in contents.set_aside[0]
+    assert (read(path).draining, read(path).set_aside) == (False, ())
+
+
 # --- damaged files ------------------------------------------------------------
 
 

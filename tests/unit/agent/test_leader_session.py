@@ -433,6 +433,35 @@ def test_stops(rig: Rig) -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_drains(rig: Rig) -> None:
+    """It says whether it drains and what its machine has as it comes, and each change after its report."""
+    rig.agent.draining, rig.agent.resources = True, {"cpu": 1000}
+    rig.host.follow(LEADER)
+    rig.pass_time(1)
+    hello = rig.end.said[0]
+    assert isinstance(hello, messages.Hello)
+    assert (hello.draining, hello.resources) == (True, {"cpu": 1000})
+    rig.agent.draining = False
+    rig.say(Welcome(7, 5.0))
+    assert rig.end.kinds()[-2:] == ["Report", "Draining"]
+    rig.agent.set_draining(True, 0)
+    rig.settle()
+    assert rig.end.said[-2:] == [messages.Draining(draining=False), messages.Draining(draining=True)]
+
+
+def test_told_to_drain(rig: Rig) -> None:
+    """What the leader says of that is answered when it is on disk, or is refused."""
+    rig.joined()
+    rig.say(messages.SetDraining(1, 7, draining=True))
+    assert rig.end.said[-2:] == [messages.Draining(draining=True), messages.Accepted(1, [])]
+    rig.agent.hold = fail(JournalFailed("full"))
+    rig.say(messages.SetDraining(2, 7, draining=False))
+    assert rig.end.said[-1] == messages.Refused(2, "journal_failed", ["full"])
+    rig.agent.hold = fail(TookTooLong("no answer"))
+    rig.say(messages.SetDraining(3, 7, draining=False))
+    assert len(rig.end.said) == 6
+
+
 def test_invited(rig: Rig) -> None:
     """When the leader wants this host as a candidate it is told to whom it concerns."""
     invited: list[bool] = []

@@ -11,6 +11,7 @@ from flynnhost.errors import (
     ImageMissing,
     InvalidField,
     JobConflict,
+    JournalFailed,
     StaleTerm,
 )
 from flynnhost.interfaces import ContainerSpec
@@ -300,3 +301,28 @@ def test_latest_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.kill()
     world.start()
     assert list(world.agent.latest_ended(10)) == ["j0", "j4", "j1"]
+
+
+def test_draining(world: World) -> None:
+    """Whether the host drains is told when it is on disk, and outlives it; jobs go on as before."""
+    told: list[bool] = []
+    subscription = world.agent.watch_draining(told.append)
+    world.journal.trouble = "full"
+    with pytest.raises(JournalFailed):
+        world.answer(world.agent.set_draining(True, 1))
+    assert not world.agent.draining
+    world.journal.trouble = ""
+    for _ in range(2):
+        world.answer(world.agent.set_draining(True, 1))
+    assert (told, world.agent.draining, world.agent.status()["draining"]) == ([True], True, True)
+    world.accept(a_job("j1"))
+    subscription.cancel()
+    world.kill()
+    assert world.start().draining
+    world.accept(a_job("j2"), term=3)
+    with pytest.raises(StaleTerm):
+        world.answer(world.agent.set_draining(False, 2))
+    world.answer(world.agent.set_draining(False, 3))
+    world.kill()
+    assert not world.start().draining
+    assert told == [True]

@@ -69,6 +69,8 @@ class Link:
         self.answers: list[Deferred[list[JobStatus]]] = []
         self.looked: list[Prepared] = []
         self.objection: Deferred[IPrepared] | None = None
+        self.told: list[tuple[bool, int]] = []
+        self.drains: Deferred[None] = Deferred()
 
     def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         self.asked.append(([job.id for job in part.jobs], term))
@@ -79,6 +81,10 @@ class Link:
         prepared = Prepared(self, part, term)
         self.looked.append(prepared)
         return self.objection if isinstance(self.objection, Deferred) else succeed(prepared)
+
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        self.told.append((draining, term))
+        return self.drains
 
     def accept(self, *statuses: JobStatus) -> None:
         """Take the oldest request."""
@@ -540,6 +546,59 @@ def test_an_old_link_is_lost(rig: Rig, h1: Link) -> None:
     rig.leader._membership.lost("h1", h1)
     rig.leader._membership.leave("h1", h1)
     assert not rig.leader.host("h1").down
+
+
+# --- hosts that drain ---------------------------------------------------------
+
+
+def test_draining(rig: Rig, h1: Link, h2: Link) -> None:
+    """A host that drains keeps its jobs and gets none, until it drains no longer."""
+    rig.leader.add_host(Host("h1", {}, (job("a"),), draining=True), h1)
+    assert rig.leader.host("h1").draining
+    (error,) = rig.submit(h2=[job("b")], h1=[job("c")])
+    assert isinstance(error, HostNotReady)
+    assert str(error) == "host h1 can't take job c: it is draining"
+    assert (h1.asked, h2.asked, rig.jobs()["h1"]) == ([], [], ["a"])
+    rig.leader.host_draining("h1", False)
+    rig.submit(h1=[job("c")])
+    assert h1.asked == [(["c"], 7)]
+    rig.leader.host_draining("h1", True)
+    assert isinstance(rig.submit(h1=[job("d")])[0], HostNotReady)
+    rig.leader.add_host(Host("h1"), h1)
+    assert not rig.leader.host("h1").draining
+
+
+def told(deferred: Deferred[None]) -> list[Any]:
+    results: list[Any] = []
+    deferred.addBoth(lambda got: results.append(got.value if isinstance(got, Failure) else got))
+    return results
+
+
+def test_told_to_drain(rig: Rig, h1: Link) -> None:
+    """Whoever has a host drain is answered when the host has that on disk."""
+    answer = told(rig.leader.set_draining("h1", True))
+    assert (h1.told, answer) == ([(True, 7)], [])
+    h1.drains.callback(None)
+    assert answer == [None]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_does_not_drain(rig: Rig, h1: Link, h2: Link) -> None:
+    """It is told if it can't be told to the host, or the host does not answer, or refuses."""
+    slow = told(rig.leader.set_draining("h1", True))
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    h2.drains.errback(JournalFailed("full"))
+    refused = told(rig.leader.set_draining("h2", True))
+    unknown = told(rig.leader.set_draining("h3", True))
+    rig.leader._membership.lost("h1", h1)
+    down = told(rig.leader.set_draining("h1", True))
+    rig.leader.register(Host("f1"), lambda _: None)
+    foreign = told(rig.leader.set_draining("f1", True))
+    rig.confirmed = False
+    uncertain = told(rig.leader.set_draining("h2", True))
+    errors = [type(answer[0]) for answer in (slow, refused, unknown, down, foreign, uncertain)]
+    assert errors == [TookTooLong, JournalFailed, UnknownHost, NotReady, InvalidField, NoLeader]
+    assert len(h2.told) == 1
 
 
 # --- a new leader -------------------------------------------------------------

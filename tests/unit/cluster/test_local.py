@@ -208,3 +208,20 @@ def test_term_can_not_be_remembered(world: World) -> None:
     LocalHost(world.agent, leader).startService()
     world.pass_time(1)
     assert [host.id for host in leader.hosts()] == ["h1"]
+
+
+# --- draining -----------------------------------------------------------------
+
+
+def test_draining(rig: Rig) -> None:
+    """Whether it drains, and what its machine has, the leader knows of its own host too."""
+    rig.agent.draining, rig.agent.resources = True, {"cpu": 1000}
+    rig.local.startService()
+    host = rig.leader.host("h1")
+    assert (host.draining, host.resources) == (True, {"cpu": 1000})
+    assert result(rig.leader.set_draining("h1", False)) is None
+    assert not rig.agent.draining
+    assert not rig.leader.host("h1").draining
+    rig.local.stopService()
+    rig.agent.set_draining(True, 0)
+    assert not rig.leader.host("h1").draining

@@ -34,6 +34,9 @@ class NoWay:
     def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
         return fail(AssertionError())
 
+    def set_draining(self, draining: bool, term: int) -> Deferred[None]:
+        return fail(AssertionError())
+
 
 class Rig:
     """A leader, as soon as it is started, and an etcd that has hosts of before."""

@@ -16,7 +16,15 @@ from flynnhost.cluster.host_session import HostSession
 from flynnhost.cluster.membership import GRACE
 from flynnhost.cluster.past import MAX_PAST_JOBS
 from flynnhost.cluster.sessions import REPORTING_AT_ONCE
-from flynnhost.errors import HostNotReady, InvalidField, JobConflict, NoLeader, NotReady, TookTooLong
+from flynnhost.errors import (
+    HostNotReady,
+    InvalidField,
+    JobConflict,
+    JournalFailed,
+    NoLeader,
+    NotReady,
+    TookTooLong,
+)
 from flynnhost.messages import (
     BEAT,
     MAX_PAST,
@@ -26,6 +34,7 @@ from flynnhost.messages import (
     Campaign,
     Checked,
     Created,
+    Draining,
     Drop,
     Ended,
     EndedBefore,
@@ -34,6 +43,7 @@ from flynnhost.messages import (
     Hello,
     Refused,
     Report,
+    SetDraining,
     Submit,
     Take,
     Welcome,
@@ -118,6 +128,42 @@ class Rig(SessionRig):
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+# --- hosts that drain ---------------------------------------------------------
+
+
+def test_draining(rig: Rig) -> None:
+    """Whether a host drains, and what its machine has, it says as it comes; and again when it changes."""
+    end = rig.connect()
+    end.say(Hello("h1", "i", "b", 1, 0, {}, {"memory": 1024, "cpu": 2000}, draining=True))
+    end.report()
+    host = rig.lead7.leader.host("h1")
+    assert (host.draining, dict(host.resources)) == (True, {"memory": 1024, "cpu": 2000})
+    assert isinstance(rig.lead7.submit({"h1": [job("a")]})[0], HostNotReady)
+    end.say(Draining(draining=False))
+    assert not rig.lead7.leader.host("h1").draining
+    assert rig.lead7.submit({"h1": [job("a")]}) == []
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_told_to_drain(rig: Rig, refused: bool) -> None:
+    """A host that is told to drain says so when it has that on disk, or why not."""
+    end = rig.joined()
+    results: list[Any] = []
+    rig.lead7.leader.set_draining("h1", True).addBoth(results.append)
+    asked = end.told[-1]
+    assert asked == SetDraining(1, 7, draining=True)
+    if refused:
+        end.say(Refused(1, "journal_failed", ["full"]))
+        assert results[0].check(JournalFailed)
+    else:
+        end.say(Draining(draining=True))
+        end.say(Accepted(1, []))
+        assert results == [None]
+    assert rig.lead7.leader.host("h1").draining is not refused
+    end.session.lost("broken")
+    assert rig.clock.getDelayedCalls()[0].getTime() > rig.clock.seconds()
 
 
 # --- candidates ---------------------------------------------------------------

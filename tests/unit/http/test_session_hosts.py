@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from twisted.internet.defer import fail
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from flynnhost.cluster.leader import Leader
+from flynnhost.cluster.local import LocalHost
 from flynnhost.cluster.role import LeaderRole, Leading
+from flynnhost.errors import JournalFailed
 from flynnhost.http import host_registration
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.outflow import FLUSH_WITHIN
@@ -225,3 +228,55 @@ def test_down(rig: Rig) -> None:
     error = assert_error(rig.ask("POST", "/cluster/jobs", {"f1": [a_job("y")]}), 409, "conflict")
     assert error["detail"] == {"host_id": "f1", "job_id": "y"}
     client.lose()
+
+
+# --- draining -----------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(rig: Rig) -> FakeAgent:
+    """The agent of a host of the cluster."""
+    agent = FakeAgent(rig.clock, "h1", resources={"memory": 1024, "cpu": 2000})
+    leader = rig.role._core.cluster
+    assert isinstance(leader, Leader)
+    LocalHost(agent, leader).startService()
+    return agent
+
+
+def test_drains(rig: Rig, agent: FakeAgent) -> None:
+    """An operator says whether a host drains; it is shown, with what the host has, and jobs are refused."""
+    host = {"id": "h1", "resources": {"memory": 1024, "cpu": 2000}}
+    assert rig.hosts() == [host]
+    for _ in range(2):
+        answer = rig.ask("PUT", "/cluster/hosts/h1/drain", {"draining": True})
+        assert (answer.status, answer.body) == (200, b"")
+    assert agent.draining
+    assert rig.hosts() == [{**host, "state": "draining"}]
+    refused = rig.ask("POST", "/cluster/jobs", {"h1": [a_job("a")]})
+    assert_error(refused, 409, "conflict")
+    assert refused.json["message"] == "host h1 can't take job a: it is draining"
+    assert rig.ask("PUT", "/cluster/hosts/h1/drain", {"draining": False}).status == 200
+    assert rig.hosts() == [host]
+    assert rig.ask("POST", "/cluster/jobs", {"h1": [a_job("a")]}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host_id", "body", "status", "code"),
+    [
+        ("h1", {}, 400, "validation_error"),
+        ("h1", {"draining": 1}, 400, "validation_error"),
+        ("h1", {"draining": True, "more": 1}, 400, "validation_error"),
+        ("h2", {"draining": True}, 404, "object_not_found"),
+    ],
+)
+def test_can_not_drain(rig: Rig, agent: FakeAgent, host_id: str, body: Any, status: int, code: str) -> None:
+    """What does not say whether, or of which host, changes nothing."""
+    assert_error(rig.ask("PUT", f"/cluster/hosts/{host_id}/drain", body), status, code)
+    assert not agent.draining
+
+
+def test_disk_is_full(rig: Rig, agent: FakeAgent) -> None:
+    """A host that can't remember it does not drain."""
+    agent.hold = fail(JournalFailed("full"))
+    assert rig.ask("PUT", "/cluster/hosts/h1/drain", {"draining": True}).status == 503
+    assert rig.hosts()[0].get("state") is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from wsproto.connection import Connection, ConnectionType
@@ -73,6 +73,9 @@ class Hosts:
 
     def host(self, host_id: str) -> Host:
         raise NoLeader
+
+    def set_draining(self, host_id: str, draining: bool) -> Deferred[None]:
+        return fail(NoLeader())
 
     def remove_job(self, host_id: str, job_id: str) -> None:
         raise NoLeader
