@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -99,6 +99,34 @@ def shielded(work: Deferred[T]) -> Deferred[T]:
 
     work.addBoth(finished)
     return answer
+
+
+STEP = 500
+"""Things of some microseconds each that are done before others have their turn."""
+
+
+@define(eq=False)
+class Steps:
+    """Work that may be long, done in steps between which others have their turn.
+
+    :param size: how much is done in one step.
+    """
+
+    _clock: IReactorTime
+    _size: int = STEP
+    _done: int = field(init=False, default=0)
+
+    def slices(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """The same things, as many at a time as are done in one step."""
+        for start in range(0, len(items), self._size):
+            yield items[start : start + self._size]
+
+    async def did(self, count: int = 1) -> None:
+        """So much was done; returns when more can be."""
+        self._done += count
+        if self._done >= self._size:
+            self._done = 0
+            await deferLater(self._clock, 0)
 
 
 @define(eq=False)

@@ -22,8 +22,8 @@ from flynnhost.errors import (
     StaleTerm,
 )
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""The longest message that is read: one job may be as large as a whole request."""
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""The longest message that is read: more than any job has bytes."""
 
 CHUNK_BYTES = 128 * 1024
 """After so many bytes of jobs a message is not made longer."""

@@ -17,6 +17,8 @@ from flynnhost.model import JobStatus
 MAX_UNACKNOWLEDGED_BYTES = 64 * 1024 * 1024
 """Bytes of jobs that one host may have to acknowledge before it is given more."""
 
+_STATUSES = {status.value: status for status in JobStatus}
+
 
 @define(eq=False)
 class _Request:
@@ -121,7 +123,7 @@ class HostRequests:
         self._unacknowledged_bytes -= request.size
         try:
             _pass_on(request, answer)
-        except (ValueError, InvalidField) as e:
+        except (LookupError, ValueError, InvalidField) as e:
             # Nothing is known of the jobs then, so it must not look like a refusal.
             request.fail(TookTooLong(f"host {self._host_id} has answered what can't be understood"))
             raise InvalidField("answer", f"can't be understood: {e}") from e
@@ -153,7 +155,7 @@ def _pass_on(request: _Request, answer: Accepted | Checked | Refused) -> None:
     if isinstance(answer, Refused):
         request.fail(messages.refusal_error(answer))
     elif isinstance(answer, Accepted) and request.accepted is not None:
-        request.accepted.callback([JobStatus(status) for status in answer.statuses])
+        request.accepted.callback([_STATUSES[status] for status in answer.statuses])
     elif isinstance(answer, Checked) and request.checked is not None and request.prepared is not None:
         request.checked.callback(request.prepared)
     else:

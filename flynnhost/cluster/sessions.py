@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from flynnhost.background import Background, Periodic
+from flynnhost.background import Background, Periodic, Steps
 from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.foreign import check_host_id
 from flynnhost.cluster.host_session import HostSession, Stage
@@ -29,6 +29,9 @@ LIVELY_BEATS = 2
 """For how many beats a host that was heard keeps its ID from its own next process."""
 
 _SWEEP = 1.0
+
+_BEAT_WEIGHT = 5
+"""A sign of life costs as much as so many of the things that are done in one step."""
 
 _STEP_WITHIN = 30.0
 """Seconds that a host has to introduce itself, and for each piece of its report."""
@@ -213,10 +216,14 @@ class Sessions:
         silent = now - self._beat * BEATS_MISSED
         stuck = now - _STEP_WITHIN
         quiet = now - self._beat + _SWEEP / 2
+        steps = Steps(self._clock)
         for session in list(self._open):
+            if session.stage is Stage.OVER:
+                continue
             if session.heard <= silent:
                 session.end("nothing was heard of the host")
             elif session.came <= stuck and session.stage in (Stage.NEW, Stage.REPORTING):
                 session.end(f"the host did not get on while the session was {session.stage.value}")
             elif session.said <= quiet:
                 session.beat()
+                await steps.did(_BEAT_WEIGHT)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import define, field
+from msgspec import Struct
 from twisted.logger import Logger
 
+from flynnhost.background import STEP
 from flynnhost.cluster.arrival import Arrival
 from flynnhost.cluster.past import FOREIGN, PastJobs, Whereabouts, digest_of
 from flynnhost.cluster.stored import Placed, StoredJobs
-from flynnhost.errors import JobConflict, UnknownHost
+from flynnhost.cluster.wide_map import WideMap
+from flynnhost.errors import FlynnHostError, JobConflict, UnknownHost
 from flynnhost.interfaces import Part
 from flynnhost.model import Host
 
 
-@define(eq=False)
-class Hold:
+class Hold(Struct, eq=False, gc=False):
     """A job of a batch, whose ID is taken until it was committed or abandoned.
 
     :param host: the one that it is meant for, as it is remembered.
@@ -58,10 +60,10 @@ class ClusterState:
 
     _past: PastJobs
     _hosts: dict[str, _HostJobs] = field(init=False, factory=dict)
-    _jobs: dict[str, Placed] = field(init=False, factory=dict)
+    _jobs: WideMap[Placed] = field(init=False, factory=WideMap)
     # Jobs that another host has too, which comes of putting them on hosts directly.
     _twice: dict[str, dict[str, Placed]] = field(init=False, factory=dict)
-    _held: dict[str, dict[Hold, None]] = field(init=False, factory=dict)
+    _held: dict[str, tuple[Hold, ...]] = field(init=False, factory=dict)
 
     def hosts(self) -> Sequence[Host]:
         """All hosts with their jobs."""
@@ -153,34 +155,48 @@ class ClusterState:
             if was_there:
                 self._remember(placed, host.host)
 
-    def begin(self, batch: Mapping[str, Part]) -> dict[str, list[Hold]]:
-        """Check a whole batch, and hold its IDs until each was committed or abandoned.
+    def begin(self, batch: Mapping[str, Part], into: dict[str, list[Hold]]) -> Iterator[None]:
+        """Check a whole batch, and hold its IDs until each was committed or abandoned. Between the steps of
+        this, others can have their turn.
 
-        :return: for each host of the batch with jobs what is held for it; a job that is there
-            twice is held once.
+        :param into: for each host of the batch with jobs what is held for it; a job that is there
+            twice is held once. Nothing when this fails.
         :raises UnknownHost: when there is no such host.
         :raises JobConflict: when an ID is taken by other content or on another host.
         """
+        try:
+            yield from self._hold_all(batch, into)
+        except FlynnHostError:
+            held = [hold for holds in into.values() for hold in holds]
+            into.clear()
+            for number, hold in enumerate(held, 1):
+                self.abandon(hold)
+                if number % STEP == 0:
+                    yield
+            raise
+
+    def _hold_all(self, batch: Mapping[str, Part], into: dict[str, list[Hold]]) -> Iterator[None]:
         self._past.grow_older()
         wanted: dict[str, Hold] = {}
         for host_id, part in batch.items():
             host = self._get(host_id)
+            held = into[host_id] = []
             for job_id, encoded in zip(part.jobs.ids(), part.jobs.encoded(), strict=True):
                 placed = Placed(host.id, job_id, encoded)  # one string for all jobs of a host
                 same = wanted.get(job_id)
                 if same is not None:
                     _check_same(placed, same.placed)
+                    continue
                 known = self._known(placed)
                 if known is not None:
                     _check_same(placed, known)
                 else:
                     self._check_past(placed, host.host)
-                wanted[job_id] = Hold(placed, host.host)
-        held: dict[str, list[Hold]] = {}
-        for job_id, hold in wanted.items():
-            self._held.setdefault(job_id, {})[hold] = None
-            held.setdefault(hold.placed.host_id, []).append(hold)
-        return held
+                hold = wanted[job_id] = Hold(placed, host.host)
+                self._held[job_id] = (*self._held.get(job_id, ()), hold)
+                held.append(hold)
+                if len(wanted) % STEP == 0:
+                    yield
 
     def commit(self, hold: Hold, *, certain: bool = True) -> None:
         """Keep a job that was begun, unless it or its host was removed since.
@@ -205,10 +221,12 @@ class ClusterState:
 
     def abandon(self, hold: Hold) -> None:
         """Let go of a job that was begun, and came to nothing."""
-        holds = self._held[hold.placed.job_id]
-        del holds[hold]
-        if not holds:
-            del self._held[hold.placed.job_id]
+        job_id = hold.placed.job_id
+        others = tuple(other for other in self._held[job_id] if other is not hold)
+        if others:
+            self._held[job_id] = others
+        else:
+            del self._held[job_id]
 
     def _get(self, host_id: str) -> _HostJobs:
         try:
@@ -287,7 +305,7 @@ def _as_host(host: _HostJobs) -> Host:
 
 
 def _same_host(one: Whereabouts, other: Whereabouts) -> bool:
-    return (one.host_id, one.instance) == (other.host_id, other.instance)
+    return one is other or (one.host_id, one.instance) == (other.host_id, other.instance)
 
 
 def _check_same(asked: Placed, known: Placed) -> None:

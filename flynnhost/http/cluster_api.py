@@ -8,20 +8,18 @@ from typing import Any
 from attrs import define, field
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
 from flynnhost.background import shielded
-from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import NoLeader
 from flynnhost.http.bodies import empty_body, json_body, json_list, json_map, json_value
 from flynnhost.http.connection import read_body
-from flynnhost.http.decode import decode_batch_stepwise, decode_draining
+from flynnhost.http.decode import decode_batch_in_turns, decode_draining
 from flynnhost.http.encode import (
     encode_host_event,
     encode_json,
-    encode_placements,
     host_pieces,
+    placement_pieces,
     present_host,
 )
 from flynnhost.http.errors import json_errors
@@ -80,7 +78,7 @@ class ClusterAPI:
     async def register(self, request: Request, host_id: str) -> None:
         """Register a host that speaks only Flynn's own way; the answer is a stream of its jobs."""
         check_json_body(request)
-        host = decode_host(read_body(request), host_id)
+        host = await decode_host(self._clock, read_body(request), host_id)
         await register_host(request, self._clock, self._hosts(), self._streams, host)
 
     @app.route("/hosts/<host_id>/drain", methods=["PUT"])
@@ -102,22 +100,16 @@ class ClusterAPI:
         """Commit jobs to hosts; the answer is the whole cluster, or the jobs only if preferred."""
         negotiate(request, JSON)
         check_json_body(request)
-        batch = await self._decode(read_body(request))
+        batch = await decode_batch_in_turns(self._clock, read_body(request))
         placements = await shielded(self._cluster.submit(batch))
         if prefers_minimal(request):
             request.setHeader(b"Preference-Applied", b"return=minimal")
-            return json_body(request, encode_placements(placements))
+            return await json_value(request, self._clock, placement_pieces(placements))
         hosts = list(self._cluster.hosts())
         self._say_whether_complete(request)
         return await json_map(
             request, self._clock, ((encode_json(host.id), host_pieces(host)) for host in hosts)
         )
-
-    async def _decode(self, body: bytes) -> dict[str, EncodedJobs]:
-        batch: dict[str, EncodedJobs] = {}
-        for _ in decode_batch_stepwise(body, batch):
-            await deferLater(self._clock, 0)
-        return batch
 
     @app.route("/events", methods=["GET"])
     async def events(self, request: Request) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import msgspec
 from msgspec import Struct
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from flynnhost.canonical import encode_wire, from_wire
 from flynnhost.encoded import EncodedJobs, ListedJobs
@@ -33,8 +35,17 @@ class _WireDraining(Struct, forbid_unknown_fields=True):
 
 _draining = msgspec.json.Decoder(_WireDraining)
 
-#: How many jobs are decoded in one step: some milliseconds' work.
-_STEP = 200
+MAX_JOB_BYTES = 512 * 1024
+"""The largest job. No process could be given more in arguments and environment by far."""
+
+MAX_BATCH_JOBS = 100_000
+"""The most jobs of one batch."""
+
+#: How much is decoded in one step: some milliseconds' work.
+_STEP_JOBS = 500
+_STEP_BYTES = 256 * 1024
+
+_SPACE = b" \t\r\n"
 
 #: The only way to write a NUL in JSON.
 _NUL = b"\\u0000"
@@ -61,17 +72,32 @@ def decode_batch_stepwise(body: bytes, into: dict[str, EncodedJobs]) -> Iterator
         batch = _batches.decode(_not_empty(body)) or {}
     except DECODING_ERRORS as e:
         raise decoding_error(e, body) from None
+    count = sum(len(raws or ()) for raws in batch.values())
+    if count > MAX_BATCH_JOBS:
+        raise InvalidField(BODY, f"must not have more than {MAX_BATCH_JOBS} jobs, but has {count}")
     has_nul = _NUL in body
+    left_jobs, left_bytes = _STEP_JOBS, _STEP_BYTES - len(body) // 16
     for host_id, raws in batch.items():
         _check_host_id(host_id)
         if raws is None:
             raise InvalidField(host_id, "must be a list, not null")
         jobs = into[host_id] = ListedJobs([], [])
         for index, raw in enumerate(raws):
+            if left_jobs <= 0 or left_bytes <= 0:
+                yield
+                left_jobs, left_bytes = _STEP_JOBS, _STEP_BYTES
+            left_jobs -= 1
+            left_bytes -= _size(raw)
             wire = _host_job(host_id, index, raw, has_nul)
             jobs.add(wire.id, encode_wire(wire))
-            if index % _STEP == _STEP - 1:
-                yield
+
+
+async def decode_batch_in_turns(clock: IReactorTime, body: bytes) -> dict[str, EncodedJobs]:
+    """The same as ``decode_batch``, however large the batch is, while others have their turn."""
+    batch: dict[str, EncodedJobs] = {}
+    for _ in decode_batch_stepwise(body, batch):
+        await deferLater(clock, 0)
+    return batch
 
 
 def decode_job(body: bytes, job_id: str) -> Job:
@@ -80,7 +106,7 @@ def decode_job(body: bytes, job_id: str) -> Job:
     :raises InvalidField: for the first value that can't be accepted.
     :raises BadSyntax: when the body is no JSON.
     """
-    wire = _read_job(_not_empty(body), _NUL in body)
+    wire = _read_job(_not_empty(body).rstrip(_SPACE), _NUL in body)
     if wire.id not in ("", job_id):
         raise InvalidField("id", f"must be {job_id!r} as in the URL, not {wire.id!r}")
     wire.id = job_id
@@ -123,7 +149,13 @@ def _host_job(host_id: str, index: int, raw: msgspec.Raw, has_nul: bool) -> Wire
     return wire
 
 
+def _size(data: bytes | msgspec.Raw) -> int:
+    return memoryview(data).nbytes
+
+
 def _read_job(data: bytes | msgspec.Raw, has_nul: bool) -> WireJob:
+    if _size(data) > MAX_JOB_BYTES:
+        raise InvalidField(BODY, f"must not be larger than {MAX_JOB_BYTES} bytes")
     try:
         wire = _jobs.decode(data)
         # One search of the whole body spares a look at every string.

@@ -26,6 +26,9 @@ from flynnhost.wire_job import WireJob
 
 _NEVER = "0001-01-01T00:00:00Z"
 _JOBS_PER_PIECE = 32
+_PLACEMENTS_PER_PIECE = 100
+
+_STATES = {status: status.name.lower() for status in JobStatus}
 
 
 def _plain(value: object) -> Any:
@@ -86,10 +89,14 @@ def encode_host_event(event: HostEvent) -> bytes:
     return encode_json(WireHostEvent(event.kind.value, event.host_id))
 
 
-def encode_placements(placements: Sequence[Placement]) -> bytes:
-    """The short answer to a batch."""
-    jobs = [WirePlacement(p.job_id, p.host_id, p.status.name.lower()) for p in placements]
-    return encode_json({"jobs": jobs})
+def placement_pieces(placements: Sequence[Placement]) -> Iterator[bytes]:
+    """The short answer to a batch, in pieces."""
+    yield b'{"jobs":['
+    for start in range(0, len(placements), _PLACEMENTS_PER_PIECE):
+        some = placements[start : start + _PLACEMENTS_PER_PIECE]
+        wires = [WirePlacement(p.job_id, p.host_id, _STATES[p.status]) for p in some]
+        yield (b"," if start else b"") + encode_json(wires)[1:-1]
+    yield b"]}"
 
 
 def present_job(active: ActiveJob) -> JobEvent:

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.server import Request
 
 from flynnhost.errors import BadSyntax, FellBehind, InvalidField, NotReady
-from flynnhost.http.decode import decode_batch
+from flynnhost.http.decode import decode_batch_in_turns
 from flynnhost.http.encode import encode_job
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.outflow import Outflow
@@ -30,7 +30,7 @@ class _WireHost(Struct, forbid_unknown_fields=True):
 _hosts = msgspec.json.Decoder(_WireHost)
 
 
-def decode_host(body: bytes, host_id: str) -> Host:
+async def decode_host(clock: IReactorTime, body: bytes, host_id: str) -> Host:
     """The host that is sent to an URL with its ID.
 
     :raises InvalidField: for the first value that can't be accepted.
@@ -46,12 +46,9 @@ def decode_host(body: bytes, host_id: str) -> Host:
         raise InvalidField("id", "must not be empty")
     if wire.id != host_id:
         raise InvalidField("id", f"must be {host_id!r} as in the URL, not {wire.id!r}")
-    return Host(host_id, wire.metadata or {}, tuple(_decode_jobs(wire.jobs or [])))
-
-
-def _decode_jobs(raws: list[msgspec.Raw]) -> Sequence[Job]:
     # As the batch of a host of that name, so that the paths of fields come out right.
-    return decode_batch(msgspec.json.encode({"jobs": raws}))["jobs"]
+    jobs = await decode_batch_in_turns(clock, msgspec.json.encode({"jobs": wire.jobs or []}))
+    return Host(host_id, wire.metadata or {}, jobs["jobs"])
 
 
 async def register_host(

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from flynnhost.background import Background, Backoff, Periodic, shielded
+from flynnhost.background import STEP, Background, Backoff, Periodic, Steps, shielded
 from flynnhost.errors import NotReady
 from tests.conftest import LoggedFailures
 
@@ -400,3 +400,35 @@ def test_started_again(work: Work, now: bool) -> None:
     work.periodic.stop()
     work.pass_time(5)
     assert work.clock.getDelayedCalls() == []
+
+
+def test_steps(clock: Clock) -> None:
+    """Others have their turn whenever so much was done, and not before."""
+    done: list[int] = []
+
+    async def work() -> None:
+        steps = Steps(clock, size=3)
+        for some in steps.slices(range(8)):
+            done.extend(some)
+            await steps.did(len(some))
+
+    seen: list[int] = []
+
+    def other() -> None:
+        seen.append(len(done))
+        if len(done) < 8:
+            clock.callLater(0, other)
+
+    finished = results(Deferred.fromCoroutine(work()))
+    assert (done, finished) == ([0, 1, 2], [])
+    other()
+    clock.advance(0)
+    assert (done, finished) == (list(range(8)), [None])
+    assert seen == [3, 6, 8]
+    assert clock.getDelayedCalls() == []
+
+
+def test_short_work_needs_no_steps(clock: Clock) -> None:
+    """What is less than a step is done at once."""
+    assert results(Deferred.fromCoroutine(Steps(clock).did(STEP - 1))) == [None]
+    assert results(Deferred.fromCoroutine(Steps(clock).did(STEP))) == []

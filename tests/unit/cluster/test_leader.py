@@ -13,8 +13,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from flynnhost.background import STEP
 from flynnhost.cluster import batches
-from flynnhost.cluster.batches import ACKNOWLEDGE_WITHIN, PREPARE_WITHIN
+from flynnhost.cluster.batches import ACKNOWLEDGE_WITHIN, MAX_UNACKNOWLEDGED
+from flynnhost.cluster.host_part import PREPARE_WITHIN
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.membership import GRACE
 from flynnhost.encoded import ListedJobs
@@ -830,4 +832,69 @@ def test_stopped(rig: Rig, h1: Link) -> None:
     h1.accept()
     assert len(answer[0]) == 1
     assert len(h1.asked) == 1
+    rig.nothing_is_left()
+
+
+# --- large batches -------------------------------------------------------------
+
+
+def many(prefix: str, count: int) -> list[Job]:
+    return [job(f"{prefix}{n}") for n in range(count)]
+
+
+def settle(rig: Rig) -> None:
+    for _ in range(200):
+        rig.clock.advance(0)
+
+
+def test_a_large_batch_leaves_others_their_turn(rig: Rig, h1: Link, h2: Link) -> None:
+    """It is dealt with in steps, and a small one that comes later is done earlier."""
+    large = rig.submit(h1=many("a", 3 * STEP), h2=many("b", 3 * STEP))
+    small = rig.submit(h2=[job("c")])
+    assert h2.asked == [(["c"], 7)]
+    h2.accept()
+    assert small == [[Placement("c", "h2", STARTING)]]
+    settle(rig)
+    h1.accept()
+    h2.accept()
+    assert rig.jobs()["h1"] == [f"a{n}" for n in range(STEP)]  # the rest in the next turns
+    settle(rig)
+    assert [len(placements) for placements in large] == [6 * STEP]
+    assert {host: len(jobs) for host, jobs in rig.jobs().items()} == {"h1": 3 * STEP, "h2": 3 * STEP + 1}
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    rig.nothing_is_left()
+
+
+def test_a_large_batch_is_refused_as_a_whole(rig: Rig, h1: Link, h2: Link) -> None:
+    """If the last of many jobs can't be, nothing of them is held any more."""
+    rig.submit(h1=[job("x")])
+    h1.accept()
+    refused = rig.submit(h1=many("a", 3 * STEP), h2=[*many("b", 3 * STEP), job("x")])
+    settle(rig)
+    assert [type(result) for result in refused] == [JobConflict]
+    assert "x is on host h1" in str(refused[0])
+    assert h1.asked[1:] == h2.asked == []
+    rig.nothing_is_left()
+
+
+def test_ids_of_a_large_batch_are_held_while_it_is_looked_at(rig: Rig, h1: Link, h2: Link) -> None:
+    """Of two batches that want an ID on two hosts, the second is refused, also between steps."""
+    first = rig.submit(h1=many("a", 2 * STEP))
+    rig.clock.advance(0)
+    rig.clock.advance(0)
+    second = rig.submit(h2=[job("a0")])
+    assert [type(result) for result in second] == [JobConflict]
+    settle(rig)
+    h1.accept()
+    settle(rig)
+    assert len(first[0]) == 2 * STEP
+    assert h2.asked == []
+
+
+def test_a_host_is_not_asked_for_more_than_it_may_have_to_acknowledge(rig: Rig, h1: Link) -> None:
+    refused = rig.submit(h1=many("a", MAX_UNACKNOWLEDGED + 1))
+    settle(rig)
+    assert [type(result) for result in refused] == [InvalidField]
+    assert str(refused[0]) == "h1 must not get more than 20000 jobs at once"
+    assert h1.asked == []
     rig.nothing_is_left()

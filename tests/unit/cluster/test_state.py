@@ -40,7 +40,10 @@ def report(state: ClusterState, host_id: str, job: Job) -> None:
 
 
 def begin_all(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> dict[str, list[Hold]]:
-    return state.begin({host_id: Part(ListedJobs.of(jobs)) for host_id, jobs in batch.items()})
+    held: dict[str, list[Hold]] = {}
+    for _ in state.begin({host_id: Part(ListedJobs.of(jobs)) for host_id, jobs in batch.items()}, held):
+        pass
+    return {host_id: holds for host_id, holds in held.items() if holds}
 
 
 def begin(state: ClusterState, batch: Mapping[str, Sequence[Job]]) -> list[Hold]:
@@ -145,7 +148,7 @@ def test_hosts_that_share_a_job_leave(first: str, second: str) -> None:
         add_host(state, Host(host_id, {}, (job("a"),)))
     for host_id in (first, second, "h1", "h2", "h3"):
         state.remove_host(host_id)
-    assert (state._jobs, state._twice, state._hosts) == ({}, {}, {})
+    assert (len(state._jobs), state._twice, state._hosts) == (0, {}, {})
 
 
 # --- batches ------------------------------------------------------------------
@@ -455,7 +458,7 @@ def cluster_of(hosts: int, jobs: int) -> ClusterState:
     for number in range(hosts):
         add_host(state, Host(f"n{number}", {}, tuple(job(f"j{number}x{n}") for n in range(jobs))))
     state._hosts = CountingDict(state._hosts)
-    state._jobs = CountingDict(state._jobs)
+    state._jobs._parts = [CountingDict(part) for part in state._jobs._parts]
     for host in dict.values(state._hosts):
         host.jobs = CountingDict(host.jobs)
     return state

@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flynnhost.canonical import canonical
+from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import BadSyntax, FlynnHostError, InvalidField
-from flynnhost.http.decode import decode_batch, decode_job
+from flynnhost.http.decode import (
+    MAX_BATCH_JOBS,
+    MAX_JOB_BYTES,
+    decode_batch,
+    decode_batch_stepwise,
+    decode_job,
+)
 from flynnhost.http.encode import encode_active_job, encode_json, host_pieces
 from flynnhost.model import (
     Artifact,
@@ -561,3 +568,31 @@ def test_one_job_may_be_written_in_many_ways() -> None:
     assert len({encoded(metadata=each, config={"env": each}) for each in maps}) == 1
     ports = [[{}], [{"port": 0, "proto": "tcp", "service": None}]]
     assert len({encoded(config={"ports": each}) for each in ports}) == 1
+
+
+def test_large_jobs_are_refused() -> None:
+    """A job is bounded, so that none holds all others up; so is the number of jobs of a batch."""
+    job = {"id": "j", "artifact": {"url": "busybox"}, "metadata": {"a": "x" * MAX_JOB_BYTES}}
+    with pytest.raises(InvalidField, match=r"^h1\[1\] must not be larger than 524288 bytes"):
+        decode_batch(json.dumps({"h1": [{**job, "metadata": {}}, job]}).encode())
+    with pytest.raises(InvalidField, match=r"^body must not be larger"):
+        decode_job(json.dumps(job).encode(), "j")
+    many = b'{"h1":[' + b",".join([b"{}"] * MAX_BATCH_JOBS) + b'],"h2":[{}]}'
+    with pytest.raises(InvalidField, match=r"^body must not have more than 100000 jobs, but has 100001"):
+        decode_batch(many)
+
+
+def test_large_batches_are_decoded_in_steps() -> None:
+    """Between the steps, which are bounded by jobs and by bytes, others can have their turn."""
+
+    def steps(count: int, size: int) -> int:
+        job = {"artifact": {"url": "busybox"}, "metadata": {"a": "x" * size}}
+        batch = {f"h{host}": [{"id": f"j{n}", **job} for n in range(count)] for host in range(2)}
+        found: dict[str, EncodedJobs] = {}
+        taken = len(list(decode_batch_stepwise(json.dumps(batch).encode(), found)))
+        assert [len(jobs) for jobs in found.values()] == [count, count]
+        return taken
+
+    assert steps(10, 10) == 0
+    assert steps(1_000, 10) == 3
+    assert steps(5, 300_000) >= 9
