@@ -17,10 +17,10 @@ from twisted.logger import Logger
 
 from flynnhost.agent.assembly import build_agent
 from flynnhost.agent.foreseeing import foresee
-from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.agent.ports import port_is_free
 from flynnhost.agent.settings import HostSettings
 from flynnhost.agent.state_dir import StateDir
+from flynnhost.agent.taking import Taking
 from flynnhost.cluster.election import SoloElection
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.local import LocalHost
@@ -71,6 +71,9 @@ def build_host(
         lambda reason: _end(reactor, reason),
     )
 
+    def highest_term() -> int:
+        return agent.highest_term
+
     def addr() -> str:
         return _address(settings, listener)
 
@@ -97,9 +100,9 @@ def build_host(
             )
             leader.setServiceParent(service)
             member.look_after(leader, service)
-        foreseeing = partial(foresee, agent, lambda: agent.highest_term)
-        on_the_way = OnTheWay() if member is None else member.on_the_way
-        LocalHost(agent, leader, foreseeing, on_the_way).setServiceParent(service)
+        taking = Taking(reactor, agent, highest_term) if member is None else member.taking
+        foreseeing = partial(foresee, agent, highest_term)
+        LocalHost(agent, leader, foreseeing, taking.on_the_way, taking.take).setServiceParent(service)
         return Leading(service, leader)
 
     role = LeaderRole(leading)

@@ -50,8 +50,7 @@ class Member(OrderedServices):
     :param since: when this host was elected with a term.
     :param lease_ttl: seconds after which a host that is gone can lead no longer.
     :ivar following: what this host knows of whoever leads.
-    :ivar on_the_way: jobs that leaders have sent, and of which it is not known yet whether this host
-        has them.
+    :ivar taking: takes what leaders send to this host.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Member(OrderedServices):
         follower.add(self._election.leader_changed)
         for service in (self._session, follower, presence, registration, self._election):
             service.setServiceParent(self)
-        self.on_the_way = self._session.on_the_way
+        self.taking = self._session.taking
         self.following = Following(
             lambda: follower.leader,
             lambda: follower.current and presence.certain,

@@ -19,7 +19,7 @@ from flynnhost import messages
 from flynnhost.agent.foreseeing import foresee
 from flynnhost.agent.leader_requests import Request
 from flynnhost.agent.leader_talk import LeaderTalk
-from flynnhost.agent.on_the_way import OnTheWay
+from flynnhost.agent.taking import Taking
 from flynnhost.background import Background, Backoff
 from flynnhost.errors import FlynnHostError, NotReady, TookTooLong
 from flynnhost.interfaces import IAgent, ISessionConnector, ISessionTransport, ISessionUser
@@ -69,8 +69,7 @@ class LeaderSession(Service):
     :param chance: gives numbers from 0 to below 1.
     :param spread: see ``SPREAD``.
     :param invited: called when the leader wants this host to become a candidate.
-    :ivar on_the_way: jobs that leaders have sent, and of which it is not known yet whether this host
-        has them.
+    :ivar taking: takes what leaders send.
     """
 
     log = Logger()
@@ -87,9 +86,12 @@ class LeaderSession(Service):
     _leader: ILeader | None = field(init=False, default=None)
     _welcomed_by: int = field(init=False, default=0)
     _numbers: count[int] = field(init=False, factory=lambda: count(1))
-    on_the_way: OnTheWay = field(init=False, factory=OnTheWay)
+    taking: Taking = field(init=False)
     _keeping: Background = field(init=False, factory=lambda: Background("the session with the leader"))
-    _taking: Background = field(init=False, factory=lambda: Background("taking the leader's jobs"))
+    _background: Background = field(init=False, factory=lambda: Background("taking the leader's jobs"))
+
+    def __attrs_post_init__(self) -> None:
+        self.taking = Taking(self._clock, self._agent, self._highest_term)
 
     @property
     def joined_term(self) -> int:
@@ -115,7 +117,7 @@ class LeaderSession(Service):
     def stopService(self) -> Deferred[None]:
         """End the session. Fires when nothing of it runs any more."""
         super().stopService()
-        over = DeferredList([self._keeping.cancel(), self._taking.cancel()])
+        over = DeferredList([self._keeping.cancel(), self._background.cancel()])
         return over.addCallback(lambda _: None)
 
     def _begin_anew(self) -> None:
@@ -193,7 +195,7 @@ class LeaderSession(Service):
             transport,
             hello,
             self._agent,
-            self.on_the_way,
+            self.taking.on_the_way,
             self._highest_term,
             partial(foresee, self._agent, self._highest_term),
             self._take,
@@ -208,7 +210,7 @@ class LeaderSession(Service):
         self._welcomed_by = term
         if term > self._highest_term():
             # From now on earlier leaders are refused; nobody waits until that is on disk.
-            self._taking.run(self._remember(term), "remembering the term")
+            self._background.run(self._remember(term), "remembering the term")
 
     async def _remember(self, term: int) -> None:
         try:
@@ -217,7 +219,7 @@ class LeaderSession(Service):
             self.log.warn("The term {term} is not on disk yet: {reason}", term=term, reason=str(e))
 
     def _set_draining(self, talk: LeaderTalk, asked: SetDraining) -> None:
-        self._taking.run(self._drain(talk, asked), "saying whether this host drains")
+        self._background.run(self._drain(talk, asked), "saying whether this host drains")
 
     async def _drain(self, talk: LeaderTalk, asked: SetDraining) -> None:
         try:
@@ -235,26 +237,13 @@ class LeaderSession(Service):
     # --- jobs -----------------------------------------------------------------
 
     def _take(self, talk: LeaderTalk, request: Request) -> None:
-        self.on_the_way.begin(request.encoded)
-        self._taking.run(self._accept(talk, request), "taking jobs")
+        self._background.run(self._accept(talk, request), "taking jobs")
 
     async def _accept(self, talk: LeaderTalk, request: Request) -> None:
         """Take jobs, and say so, however long it takes: the leader commits late answers too."""
-        term = request.term
         try:
-            while True:
-                try:
-                    accepted = await self._agent.accept(request.jobs, term)
-                except TookTooLong as e:
-                    self.log.warn("Still taking jobs of the leader: {reason}", reason=str(e))
-                    await deferLater(self._clock, 1)
-                    # Whoever leads by now was told that they are on the way, and must not hear
-                    # that they were refused while they are still being written.
-                    term = max(term, self._highest_term())
-                else:
-                    break
+            accepted = await self.taking.take(request.jobs, request.encoded, request.term)
         except FlynnHostError as e:
-            self.on_the_way.end(request.encoded)
             # Of anything else the leader must think that it may be so or not.
             refusal = messages.refusal(request.number, e)
             if refusal is None:
@@ -262,6 +251,5 @@ class LeaderSession(Service):
                 talk.end(str(e))
             else:
                 talk.say(refusal)
-            return
-        self.on_the_way.end(request.encoded)
-        talk.say(Accepted(request.number, [int(job.status) for job in accepted]))
+        else:
+            talk.say(Accepted(request.number, [int(job.status) for job in accepted]))

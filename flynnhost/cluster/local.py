@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from flynnhost.background import Background
 from flynnhost.canonical import parse_canonical
 from flynnhost.cluster.leader import Leader
+from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import FlynnHostError
 from flynnhost.interfaces import IAgent, IPrepared, ISubscription, Part
 from flynnhost.messages import MAX_PAST
@@ -21,7 +22,7 @@ from flynnhost.model import ActiveJob, EventKind, Host, Job, JobEvent, JobStatus
 
 
 class IOnTheWay(Protocol):
-    """Jobs that an earlier leader has sent, and of which it is not known yet whether this host has them.
+    """Jobs that leaders have sent, and of which it is not known yet whether this host has them.
 
     :ivar settled: called with the ID of each job of which it is known now.
     """
@@ -38,6 +39,11 @@ class _Nothing:
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         return iter(())
+
+
+Take = Callable[[Sequence[Job], Mapping[str, bytes], int], Coroutine[Deferred[Any], Any, list[ActiveJob]]]
+"""Takes jobs, whose canonical forms are given by ID, of a leader of that term. Returns them when they
+are on disk, and fails when it is certain that they are not."""
 
 
 def _no_objection(jobs: Sequence[Job], term: int) -> None:
@@ -65,7 +71,9 @@ class LocalHost(Service):
 
     :param agent: an agent that has read its journal.
     :param foresee: raises what the agent would refuse jobs with, as far as that can be foreseen.
-    :param on_the_way: what earlier leaders have sent to this host.
+    :param on_the_way: what leaders have sent to this host, this one too.
+    :param take: has the agent take jobs, which are on the way meanwhile; without it the agent is
+        asked itself.
     """
 
     log = Logger()
@@ -74,6 +82,7 @@ class LocalHost(Service):
     _leader: Leader
     _foresee: Callable[[Sequence[Job], int], None] = _no_objection
     _on_the_way: IOnTheWay = field(factory=_Nothing)
+    _take: Take | None = None
     _early: set[str] = field(init=False, factory=set)
     _subscriptions: list[ISubscription] = field(init=False, factory=list)
     _background: Background = field(init=False, factory=lambda: Background("the leader's own host"))
@@ -120,11 +129,15 @@ class LocalHost(Service):
 
     def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
         """See ``IHostLink``."""
+        return Deferred.fromCoroutine(self._submit(part.jobs, term))
 
-        def statuses(accepted: list[ActiveJob]) -> list[JobStatus]:
-            return [job.status for job in accepted]
-
-        return self._agent.accept(part.jobs, term).addCallback(statuses)
+    async def _submit(self, jobs: EncodedJobs, term: int) -> list[JobStatus]:
+        if self._take is None:
+            accepted = await self._agent.accept(jobs, term)
+        else:
+            encoded = dict(zip(jobs.ids(), jobs.encoded(), strict=True))
+            accepted = await self._take(jobs, encoded, term)
+        return [job.status for job in accepted]
 
     def prepare(self, part: Part, term: int) -> Deferred[IPrepared]:
         """See ``IHostLink``."""

@@ -531,6 +531,6 @@ def test_same_job_twice_on_the_way(rig: Rig) -> None:
         rig.submit(number, job("a"))
     rig.agent.hold = None
     for hold in holds:
-        assert "a" in rig.host.on_the_way
+        assert "a" in rig.host.taking.on_the_way
         hold.callback(None)
-    assert "a" not in rig.host.on_the_way
+    assert "a" not in rig.host.taking.on_the_way

@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from flynnhost.agent.on_the_way import OnTheWay
+from flynnhost.agent.taking import Taking
 from flynnhost.canonical import canonical
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.local import LocalHost
-from flynnhost.errors import JobConflict, NotReady, StaleTerm
+from flynnhost.errors import JobConflict, NotReady, StaleTerm, TookTooLong
 from flynnhost.model import Artifact, Host, Job, JobStatus, Placement
 from flynnhost.testing.agent import FakeAgent
 from flynnhost.testing.world import World
@@ -189,6 +190,54 @@ def test_on_the_way(rig: Rig, taken: bool) -> None:
     assert isinstance(result(rig.leader.submit({"h2": [job("b")]})), JobConflict) == taken
     rig.local.stopService()
     assert on_the_way.settled is None
+
+
+@pytest.mark.parametrize("trouble", ["", "full"])
+def test_writes_for_long(world: World, trouble: str) -> None:
+    """A job that is still being written when another leads is this host's until it is not taken."""
+    taking = Taking(world.clock, world.agent, lambda: world.agent.highest_term)
+
+    def lead(term: int) -> tuple[Leader, LocalHost]:
+        now = datetime(2020, 1, 1, tzinfo=UTC)
+        leader = Leader(world.clock, lambda: now, term, "h1", "10.0.0.1:1113")
+        leader.startService()
+        local = LocalHost(world.agent, leader, on_the_way=taking.on_the_way, take=taking.take)
+        local.startService()
+        world.pass_time(1)
+        return leader, local
+
+    leader, local = lead(7)
+    world.journal.delay = 40
+    answer = leader.submit({"h1": [job("a")]})
+    world.pass_time(31)
+    assert isinstance(result(answer), TookTooLong)
+    local.stopService()
+    leader.stopService()
+    leader, _ = lead(8)
+    other = LocalHost(FakeAgent(world.clock, "h2"), leader)
+    other.startService()
+    assert isinstance(result(leader.submit({"h2": [job("a")]})), JobConflict)
+    world.journal.trouble = trouble
+    world.pass_time(20)
+    assert [each.id for each in leader.host("h1").jobs] == ([] if trouble else ["a"])
+    if trouble:
+        assert isinstance(result(leader.submit({"h2": [job("a")]})), list)
+
+
+def test_written_late(world: World) -> None:
+    """What is on disk long after the answer is committed, and what is not after all is let go."""
+    taking = Taking(world.clock, world.agent, lambda: world.agent.highest_term)
+    leader = Leader(world.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+    leader.startService()
+    LocalHost(world.agent, leader, on_the_way=taking.on_the_way, take=taking.take).startService()
+    world.journal.delay = 40
+    for job_id in ("a", "b"):
+        answer = leader.submit({"h1": [job(job_id)]})
+        world.pass_time(31)
+        assert isinstance(result(answer), TookTooLong)
+        world.pass_time(20)
+        world.journal.trouble = "full"
+    assert [each.id for each in leader.host("h1").jobs] == ["a"]
 
 
 def test_earlier_leaders_are_refused(world: World) -> None:
