@@ -41,3 +41,27 @@ def test_the_leader_dies_over_a_batch(cluster: ClusterRig, history: ContainerHis
     assert {job_id: len(history.started(job_id)) for job_id in caller.jobs} == dict.fromkeys(caller.jobs, 1)
     for host in cluster.hosts:
         assert cluster.active(host) == {job["id"] for job in batch[host.host_id]}
+
+
+def test_ended_under_an_earlier_leader(cluster: ClusterRig, history: ContainerHistory) -> None:
+    """The IDs of jobs that have ended get onto no other host, also when another host leads by then."""
+    leader = cluster.leader()
+    asked, other = cluster.others(leader)
+    job = sleeper(cmd=["true"])
+    assert post_until_taken(leader, {asked.host_id: [job]}).status == 200
+    asked.api.ended(job)
+
+    def refused() -> None:
+        answer = post_until_taken(cluster.whole(), {other.host_id: [job]})
+        assert (answer.status, answer.json["code"]) == (409, "conflict")
+        assert f"host {asked.host_id}" in answer.json["message"]
+
+    refused()
+    leader.kill9()
+    leader.begin()
+    cluster.leader(but=[leader])
+    leader.wait_listening()
+    refused()
+    again = post_until_taken(other, {asked.host_id: [job]})
+    assert (again.status, again.json["jobs"][0]["state"]) == (200, "done")
+    assert len(history.started(job["id"])) == 1
