@@ -102,7 +102,9 @@ class Batches:
         def settled() -> None:
             self._settled(host_id, len(holds))
 
-        return HostPart(self._clock, self._term, self._state, host_id, part, link, holds, settled)
+        return HostPart(
+            self._clock, self._term, self._state, host_id, part, link, holds, self._check, settled
+        )
 
     def _settled(self, host_id: str, count: int) -> None:
         self._unacknowledged[host_id] -= count
@@ -155,7 +157,8 @@ class Batches:
         certain = self._confirmed()
         if certain and all(answer.statuses is not None for answer in answers):
             return
-        outcomes = [(job_id, answer.outcome) for answer in answers for job_id in answer.job_ids]
+        # Where this host may lead no longer another may know of other jobs with these IDs.
+        outcomes = [(job_id, answer.outcome(certain)) for answer in answers for job_id in answer.job_ids]
         refusals = [answer.error for answer in answers if answer.error is not None]
         if refusals and len(refusals) == len(answers):
             raise refusals[0]
@@ -166,7 +169,4 @@ class Batches:
             raise TookTooLong(f"not every host has taken its part: {refusals[0]}", outcomes)
         if any(answer.statuses is None for answer in answers):
             raise TookTooLong(f"not every host has acknowledged within {ACKNOWLEDGE_WITHIN:g} s", outcomes)
-        if not certain:
-            # Another may lead by now, and know of other jobs with these IDs.
-            unknown = [(job_id, "unknown") for job_id, _ in outcomes]
-            raise TookTooLong("this host may lead no longer, and can't be certain of the jobs", unknown)
+        raise TookTooLong("this host may lead no longer, and can't be certain of the jobs", outcomes)

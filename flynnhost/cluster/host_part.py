@@ -45,12 +45,14 @@ class Answer:
     statuses: Sequence[JobStatus] | None = None
     error: FlynnHostError | None = None
 
-    @property
-    def outcome(self) -> str:
-        """What became of each job, in a word."""
+    def outcome(self, certain: bool) -> str:
+        """What became of each job, in a word.
+
+        :param certain: whether this host leads still.
+        """
         if self.error is not None:
             return "refused"
-        return "unknown" if self.statuses is None else "accepted"
+        return "accepted" if certain and self.statuses is not None else "unknown"
 
 
 @define(eq=False)
@@ -59,6 +61,7 @@ class HostPart:
 
     :param link: the way to the host.
     :param holds: what is held for it; a job that is there twice is held once.
+    :param check: raises what keeps this leader from handing over anything.
     :param settled: called once when the host has nothing of it to acknowledge any more.
     """
 
@@ -71,6 +74,7 @@ class HostPart:
     part: Part
     _link: IHostLink
     _holds: Sequence[Hold]
+    _check: Callable[[], None]
     _settled: Callable[[], None]
     _prepared: IPrepared | None = field(init=False, default=None)
 
@@ -129,6 +133,11 @@ class HostPart:
         steps = Steps(self._clock)
         statuses: Sequence[JobStatus] | None = None
         try:
+            self._check()  # other parts were handed over since it was last done, in several turns maybe
+        except FlynnHostError as e:
+            await self.let_go(steps)
+            return Answer(self.host_id, self.job_ids, error=e)
+        try:
             statuses = await self._submit()
             by_id = dict(zip(self.job_ids, statuses, strict=True))
         except _REFUSALS as e:
@@ -140,13 +149,13 @@ class HostPart:
             statuses, by_id = None, {}
         finally:
             self._settled()
-        certain = statuses is not None
+        certain, report = statuses is not None, self._state.report_of(self.host_id)
         for holds in steps.slices(self._holds):
             for hold in holds:
                 if by_id.get(hold.placed.job_id, JobStatus.STARTING).ended:
                     self._state.finish(hold)
                 else:
-                    self._state.commit(hold, certain=certain)
+                    self._state.commit(hold, report, certain=certain)
             await steps.did(len(holds))
         return Answer(self.host_id, self.job_ids, statuses)
 

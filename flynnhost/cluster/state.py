@@ -17,6 +17,9 @@ from flynnhost.errors import FlynnHostError, JobConflict, UnknownHost
 from flynnhost.interfaces import Part
 from flynnhost.model import Host
 
+_LAST = object()
+"""Whatever a host has reported last."""
+
 
 class Hold(Struct, eq=False, gc=False):
     """A job of a batch, whose ID is taken until it was committed or abandoned.
@@ -198,15 +201,22 @@ class ClusterState:
                 if len(wanted) % STEP == 0:
                     yield
 
-    def commit(self, hold: Hold, *, certain: bool = True) -> None:
-        """Keep a job that was begun, unless it or its host was removed since.
+    def report_of(self, host_id: str) -> object:
+        """What tells the last report of a host from others."""
+        return self._hosts.get(host_id)
 
+    def commit(self, hold: Hold, report: object = _LAST, *, certain: bool = True) -> None:
+        """Keep a job that was begun, unless it or its host was removed since, or the host has reported anew.
+
+        :param report: the host's last one when it was known what became of the job.
         :param certain: whether the host has said that it has the job.
         """
         self.abandon(hold)
         host = self._hosts.get(hold.placed.host_id)
-        if host is None or not _same_host(host.host, hold.host):
-            self._remember(hold.placed, hold.host)
+        newer = report is not _LAST and host is not report
+        if host is None or newer or not _same_host(host.host, hold.host):
+            if host is None or hold.placed.job_id not in host.jobs:
+                self._remember(hold.placed, hold.host)
         elif not hold.removed:
             if certain:
                 host.unsure.discard(hold.placed.job_id)
@@ -239,7 +249,7 @@ class ClusterState:
         job_id = asked.job_id
         for hold in self._held.get(job_id, ()):
             return hold.placed  # the others are the same
-        return self._hosts[asked.host_id].jobs.get(job_id) or self._jobs.get(job_id)
+        return self._get(asked.host_id).jobs.get(job_id) or self._jobs.get(job_id)
 
     def _check_past(self, asked: Placed, host: Whereabouts) -> None:
         """Refuse what was on another host, or was something else."""

@@ -898,3 +898,47 @@ def test_a_host_is_not_asked_for_more_than_it_may_have_to_acknowledge(rig: Rig, 
     assert str(refused[0]) == "h1 must not get more than 20000 jobs at once"
     assert h1.asked == []
     rig.nothing_is_left()
+
+
+def test_deposed_between_two_hosts(rig: Rig, h2: Link) -> None:
+    """When it is not certain any more that it leads, the leader hands nothing to the hosts that are left."""
+
+    class Last(Link):
+        def submit(self, part: Part, term: int) -> Deferred[list[JobStatus]]:
+            rig.confirmed = False
+            return super().submit(part, term)
+
+    last = Last()
+    rig.leader.add_host(Host("h0"), last)
+    results = rig.submit(h0=[job("a")], h2=[job("b")])
+    last.accept()
+    assert h2.asked == []
+    assert h2.looked[0].dropped
+    assert isinstance(results[0], TookTooLong)
+    assert list(results[0].outcomes) == [("a", "unknown"), ("b", "refused")]
+    rig.confirmed = True
+    rig.clock.advance(ACKNOWLEDGE_WITHIN)
+    rig.nothing_is_left()
+
+
+def test_host_removed_while_a_large_batch_is_looked_at(rig: Rig, h1: Link) -> None:
+    """The batch is refused, and nothing is held of it any more."""
+    refused = rig.submit(h1=ListedJobs.of(many("a", STEP + 2)))
+    assert refused == []
+    rig.leader.remove_host("h1")
+    settle(rig)
+    assert [type(result) for result in refused] == [UnknownHost]
+    assert h1.asked == []
+    rig.nothing_is_left()
+
+
+def test_host_reports_while_a_large_batch_is_committed(rig: Rig, h1: Link) -> None:
+    """What a host reports is newer than an answer it gave before, be that committed yet or not."""
+    rig.submit(h1=many("a", 2 * STEP))
+    settle(rig)
+    h1.accept()
+    rig.leader.add_host(Host("h1", jobs=[job("a999")]), Link(), ended=["a998"])
+    settle(rig)
+    assert rig.jobs()["h1"] == ["a999"]
+    for gone in ("a0", "a997", "a998"):
+        assert isinstance(rig.submit(h2=[job(gone)])[0], JobConflict)
