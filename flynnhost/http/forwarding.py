@@ -27,9 +27,10 @@ from zope.interface import implementer
 
 from flynnhost.errors import NoLeader, TooManyRequests
 from flynnhost.http.addresses import endpoint_at
-from flynnhost.http.connection import read_body
+from flynnhost.http.connection import notice_loss, read_body
 from flynnhost.http.errors import answer_failure
 from flynnhost.http.forwarded import HOP_BY_HOP, Forwarded
+from flynnhost.http.host_registration import LOST_WITHIN
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.interfaces import Following, ICluster, ILeaderRecord
 
@@ -115,6 +116,8 @@ class Forwarder:
         self._streams.check()
         if len(self._open) >= MAX_FORWARDED:
             raise TooManyRequests(f"{MAX_FORWARDED} requests to the leader")
+        if request.method == b"PUT":
+            notice_loss(request, LOST_WITHIN)  # it may be a host that registers
         body = read_body(request) if request.method in _WITH_BODY else b""
         asked = self._ask(request, leader, body)
         forwarded = Forwarded(self._reactor, request, leader, body)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.server import Request
 
 from flynnhost.errors import BadSyntax, FellBehind, InvalidField, NotReady
+from flynnhost.http.connection import notice_loss
 from flynnhost.http.decode import decode_batch_in_turns
 from flynnhost.http.encode import encode_job
 from flynnhost.http.open_streams import OpenStreams
@@ -19,6 +20,11 @@ from flynnhost.http.sse import BACKLOG_BYTES, BACKLOG_EVENTS, KEEP_ALIVE, KEEP_A
 from flynnhost.http.wire_errors import DECODING_ERRORS, decoding_error
 from flynnhost.interfaces import IClusterHosts
 from flynnhost.model import Host, Job
+
+LOST_WITHIN = 45.0
+"""Seconds without a sign that such a host has got what was sent, a keep-alive at least, after which it is
+gone: its ID is free then.
+"""
 
 
 class _WireHost(Struct, forbid_unknown_fields=True):
@@ -62,6 +68,7 @@ async def register_host(
     streams.check()
     stream = _JobStream(Outflow(request, clock), clock)
     gone = hosts.register(host, stream.write)
+    notice_loss(request, LOST_WITHIN)
     try:
         request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
         request.setHeader(b"Cache-Control", b"no-cache")

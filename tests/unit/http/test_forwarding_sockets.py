@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.records import LeaderRecord
 from flynnhost.cluster.role import LeaderRole, Leading
-from flynnhost.http import forwarded, forwarding
+from flynnhost.http import forwarded, forwarding, host_registration
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.request import MAX_BODY_BYTES
 from flynnhost.http.site import build_site
@@ -27,6 +27,7 @@ from flynnhost.model import Artifact, ContainerConfig, Host, Job
 from flynnhost.testing.agent import FakeAgent
 from flynnhost.testing.http_connection import Answer, dechunk
 from tests.support.http_errors import assert_error
+from tests.support.silence import die_silently
 from tests.support.waiting import until
 
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -290,6 +291,30 @@ async def test_a_foreign_host(pair: Pair) -> None:
     host.close()
     await until(pair.reactor, lambda: not pair.leaders_cluster().hosts(), "the host to be gone")
     assert len(pair.follower.streams) == 0
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+@in_the_reactor
+async def test_a_foreign_host_dies_silently(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, forwarded: bool
+) -> None:
+    """A foreign host whose machine goes without a word is gone soon, for its next process to register."""
+    monkeypatch.setattr(host_registration, "KEEP_ALIVE_AFTER", 0.2)
+    for module in (host_registration, forwarding):
+        monkeypatch.setattr(module, "LOST_WITHIN", 1.0)
+    registration = request("PUT", "/cluster/hosts/f1", b'{"id":"f1"}', close=False)
+    asked = pair.follower if forwarded else pair.leader
+    host = pair.connect(asked)
+    host.sendall(registration)
+    await deferToThread(read_until, host, b":\n\r\n")
+    began = pair.reactor.seconds()
+    die_silently(host)
+    await until(pair.reactor, lambda: not pair.leaders_cluster().hosts(), "the host to be gone", 10)
+    assert pair.reactor.seconds() - began < 4
+    again = pair.connect(asked)
+    again.sendall(registration)
+    head = await deferToThread(read_until, again, b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def begin_events(pair: Pair) -> socket.socket:
