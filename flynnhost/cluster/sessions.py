@@ -66,6 +66,7 @@ class Sessions:
     _sweeping: Periodic = field(init=False)
     _swept: float = field(init=False, default=0.0)
     _stopped: bool = field(init=False, default=False)
+    _admitting: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._sweeping = Periodic(
@@ -190,6 +191,15 @@ class Sessions:
 
     def _admit(self) -> None:
         """Have as many hosts report as may at a time."""
+        if self._admitting:
+            return  # it goes on: this is of one who was just sent away
+        self._admitting = True
+        try:
+            self._admit_all()
+        finally:
+            self._admitting = False
+
+    def _admit_all(self) -> None:
         while self._waiting and len(self._reporting) < self._at_once and not self._stopped:
             session = self._waiting.popleft()
             if session.stage is not Stage.WAITING:

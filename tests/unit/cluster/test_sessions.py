@@ -351,6 +351,14 @@ def test_pacing(rig: Rig) -> None:
     assert len(rig.lead7.leader.hosts()) == REPORTING_AT_ONCE + 1
 
 
+def test_deposed_while_a_thousand_hosts_wait(rig: Rig) -> None:
+    """A leader that is not certain any more that it leads sends all of them away."""
+    ends = [rig.connect().hello(f"h{number}") for number in range(1000)]
+    rig.lead7.sure = False
+    ends[0].session.lost("gone")
+    assert all(end.bye().retry for end in ends[REPORTING_AT_ONCE:])
+
+
 def test_a_thousand_hosts(rig: Rig) -> None:
     """A thousand hosts join one after the other, and go as one."""
     ends = [rig.connect().hello(f"h{number}") for number in range(1000)]
