@@ -26,11 +26,13 @@ class Hold(Struct, eq=False, gc=False):
 
     :param host: the one that it is meant for, as it is remembered.
     :ivar removed: the job was taken out meanwhile, as it has ended.
+    :ivar reported: the job as the host has told of it meanwhile, with what there is of the host.
     """
 
     placed: Placed
     host: Whereabouts
     removed: bool = False
+    reported: tuple[Placed, object] | None = None
 
 
 @define(eq=False)
@@ -134,8 +136,10 @@ class ClusterState:
 
     def report(self, placed: Placed) -> None:
         """Keep a job that a host says it has, unless it is known there or about to be."""
-        held = any(hold.placed.host_id == placed.host_id for hold in self._held.get(placed.job_id, ()))
         host = self._hosts.get(placed.host_id)
+        held = [hold for hold in self._held.get(placed.job_id, ()) if hold.placed.host_id == placed.host_id]
+        for hold in held:
+            hold.reported = (placed, host)
         if not held and host is not None:
             host.unsure.discard(placed.job_id)
             self._put(placed)
@@ -150,7 +154,7 @@ class ClusterState:
             return
         for hold in self._held.get(job_id, ()):
             if hold.placed.host_id == host_id and was_there:
-                hold.removed = True
+                hold.removed, hold.reported = True, None
                 self._remember(hold.placed, hold.host)
         placed = host.jobs.get(job_id)
         if placed is not None:
@@ -211,7 +215,7 @@ class ClusterState:
         :param report: the host's last one when it was known what became of the job.
         :param certain: whether the host has said that it has the job.
         """
-        self.abandon(hold)
+        self._let_go(hold)
         host = self._hosts.get(hold.placed.host_id)
         newer = report is not _LAST and host is not report
         if host is None or newer or not _same_host(host.host, hold.host):
@@ -226,11 +230,18 @@ class ClusterState:
 
     def finish(self, hold: Hold) -> None:
         """Let go of a job that was begun, and has ended; where it was is remembered."""
-        self.abandon(hold)
+        self._let_go(hold)
         self._remember(hold.placed, hold.host)
 
     def abandon(self, hold: Hold) -> None:
-        """Let go of a job that was begun, and came to nothing."""
+        """Let go of a job that was begun, and came to nothing. What the host has from elsewhere stays."""
+        self._let_go(hold)
+        if hold.reported is not None:
+            placed, host = hold.reported
+            if host is self._hosts.get(placed.host_id):
+                self.report(placed)
+
+    def _let_go(self, hold: Hold) -> None:
         job_id = hold.placed.job_id
         others = tuple(other for other in self._held[job_id] if other is not hold)
         if others:

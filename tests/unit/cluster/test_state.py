@@ -247,6 +247,20 @@ def test_reported_while_held(state: ClusterState) -> None:
     assert jobs_by_host(state)["h2"] == ["c"]
 
 
+def test_reported_while_held_for_nothing(state: ClusterState) -> None:
+    """A job that was put on the host directly stays, when the same of a batch comes to nothing."""
+    batch = begin(state, {"h2": [job("c"), job("d"), job("e")]})
+    for job_id in "cde":
+        report(state, "h2", job(job_id))
+    state.remove_job("h2", "d")
+    for hold in batch[:2]:
+        state.abandon(hold)
+    assert jobs_by_host(state)["h2"] == ["c"]
+    state.add_host(arrival(Host("h2")))
+    state.abandon(batch[2])
+    assert jobs_by_host(state)["h2"] == []
+
+
 def test_reported_elsewhere_while_held(state: ClusterState) -> None:
     """A job that was put on another host directly, while it is on its way, is on both."""
     hold = begin(state, {"h2": [job("c")]})[0]
