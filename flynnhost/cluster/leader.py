@@ -108,6 +108,10 @@ class Leader(Service):
         """Say which hosts there are, all of which must report before anything is placed."""
         self._membership.expect(host_ids)
 
+    def waits_for(self, host_id: str) -> bool:
+        """Whether this host is to report before anything is placed, and has not."""
+        return self._membership.waits_for(host_id)
+
     def miss_host(self, host_id: str, instance: str) -> None:
         """Wait for a host that an earlier leader had and that is not there: it is down, not gone."""
         self._membership.missed(host_id, instance)

@@ -95,6 +95,10 @@ class Membership:
             self._missing = {host_id for host_id in host_ids if host_id not in self._members}
             self._reported()
 
+    def waits_for(self, host_id: str) -> bool:
+        """Whether this host is to report still."""
+        return self._missing is not None and host_id in self._missing
+
     def _recovering_still(self) -> bool:
         return self._missing is None or bool(self._missing)
 

@@ -25,7 +25,8 @@ from flynnhost.model import HostEvent, HostEventKind
 @define(eq=False)
 class RegisteredHosts(Service):
     """Tells a leader which hosts there are, and again whenever that changes; and which ones an earlier
-    leader had that are not there now. Of these the records are removed when the leader gives them up.
+    leader had that are not there now, or go before they have reported. Of these the records are
+    removed when the leader gives them up.
 
     :param condition: what must hold in etcd for whatever this leader writes; None when it does not
         lead any more.
@@ -95,6 +96,8 @@ class RegisteredHosts(Service):
         """See ``IMirrorListener``."""
         for record in _records([previous]):
             self._present.pop(record.id, None)
+            if self._leader.waits_for(record.id):
+                self._leader.miss_host(record.id, record.instance)
         self._tell()
 
     def mirror_synced(self) -> None:

@@ -139,6 +139,33 @@ def test_does_not_wait_for_who_goes(rig: Rig) -> None:
     assert rig.leader.complete()
 
 
+def test_host_that_goes_before_it_has_reported(rig: Rig) -> None:
+    """It is shown as down, like one that was gone before: it may have gone together with the last leader."""
+    rig.register("h2")
+    rig.register("h3")
+    rig.start()
+    rig.report("h2")
+    rig.delete(KEYS.host("h3"))
+    assert [(host.id, host.down) for host in rig.leader.hosts()] == [("h2", False), ("h3", True)]
+    assert isinstance(rig.submit("h3"), HostNotReady)
+    assert rig.leader._membership.instance("h3") == "instance of h3"
+    rig.pass_time(GRACE + 5)
+    assert rig.told()[-1] == ("remove", "h3")
+    assert rig.members() == ["h2"]
+
+
+def test_host_that_goes_later(rig: Rig) -> None:
+    """The end of its registration alone changes nothing for a host that has reported, or was given up."""
+    rig.register("h2")
+    rig.register("h3")
+    rig.start()
+    rig.report("h2")
+    rig.pass_time(GRACE + 5)
+    rig.delete(KEYS.host("h2"))
+    rig.delete(KEYS.host("h3"))
+    assert [(host.id, host.down) for host in rig.leader.hosts()] == [("h2", False)]
+
+
 def test_etcd_not_there_at_the_start(rig: Rig) -> None:
     """Nothing is complete before etcd has said which hosts there are."""
     rig.register("h2")
