@@ -78,7 +78,8 @@ class Leader(Service):
     _foreign: ForeignHosts = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.events = self._feed = Feed(f"t{self.term}")
+        # A host that was deposed for a moment leads again with the same term, and counts events anew.
+        self.events = self._feed = Feed(f"t{self.term}.{self._clock.seconds() * 1000:.0f}")
         self._since = self._now()
         self._state = ClusterState(PastJobs(self._clock.seconds))
         self._membership = Membership(self._clock, self._state, self._publish, self._grace, self._expected)

@@ -29,6 +29,7 @@ from flynnhost.errors import (
     JournalFailed,
     NoLeader,
     NotReady,
+    ResyncNeeded,
     StaleTerm,
     TookTooLong,
     UnknownHost,
@@ -942,3 +943,16 @@ def test_host_reports_while_a_large_batch_is_committed(rig: Rig, h1: Link) -> No
     assert rig.jobs()["h1"] == ["a999"]
     for gone in ("a0", "a997", "a998"):
         assert isinstance(rig.submit(h2=[job(gone)])[0], JobConflict)
+
+
+def test_leads_again_with_the_same_term(rig: Rig) -> None:
+    """Who listened before is told that events were missed, not given others that have their numbers."""
+    heard = rig.leader.events.last_id
+    rig.leader.stopService()
+    rig.clock.advance(2)
+    again = Leader(rig.clock, lambda: datetime(2020, 1, 1, tzinfo=UTC), 7, "h1", "10.0.0.1:1113")
+    again.startService()
+    for host_id in ("h1", "h2", "h3"):
+        again.add_host(Host(host_id), Link())
+    with pytest.raises(ResyncNeeded):
+        again.events.subscribe(lambda _, event: None, after=heard)

@@ -333,13 +333,15 @@ async def test_events(pair: Pair) -> None:
     client = pair.connect(pair.follower)
     client.sendall(request("GET", "/cluster/events?snapshot=true", close=False))
     data = await deferToThread(read_until, client, b'current"}\n\n\r\n')
-    assert b'data: {"event":"add","host_id":"f1"}\n\nid: t7-1\nevent: current\n' in data
+    first = cluster.events.last_id.encode()
+    assert b'data: {"event":"add","host_id":"f1"}\n\nid: %b\nevent: current\n' % first in data
     cluster.add_host(Host("f2"), None)  # type: ignore[arg-type]
     data = await deferToThread(read_until, client, b"\n\n\r\n")
-    assert dechunk(data)[0] == b'id: t7-2\ndata: {"event":"add","host_id":"f2"}\n\n'
+    second = cluster.events.last_id
+    assert dechunk(data)[0] == b'id: %b\ndata: {"event":"add","host_id":"f2"}\n\n' % second.encode()
     cluster.add_host(Host("f3"), None)  # type: ignore[arg-type]
     again = pair.connect(pair.follower)
-    again.sendall(request("GET", "/cluster/events", None, "Last-Event-ID: t7-2", close=False))
+    again.sendall(request("GET", "/cluster/events", None, f"Last-Event-ID: {second}", close=False))
     data = await deferToThread(read_until, again, b'"host_id":"f3"}\n\n\r\n')
     assert b'"f2"' not in data
 
