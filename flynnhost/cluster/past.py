@@ -14,7 +14,7 @@ MAX_PAST_JOBS = 1_000_000
 REMEMBERED_FOR = 7200.0
 """Seconds for which it does, at the most."""
 
-_DROPPED_AT_ONCE = 4
+_DROPPED_AT_ONCE = 2
 
 FOREIGN = "a foreign host"
 """The instance of all hosts that say nothing of their jobs: the leader compares the content for them."""
@@ -64,22 +64,25 @@ class PastJobs:
 
     def note(self, job_id: str, where: Whereabouts) -> None:
         """Remember a job from now on."""
-        self.grow_older()
         if len(self._newer) * 2 >= self._limit:
             self._turn(self._seconds())
         self._newer[job_id] = where
-        for _ in range(min(len(self._dropped), _DROPPED_AT_ONCE)):
-            self._dropped.popitem()
+        if self._dropped:
+            self._take_to_pieces()
 
     def find(self, job_id: str) -> Whereabouts | None:
         """Where a job was; None if that is not remembered."""
         return self._newer.get(job_id) or self._older.get(job_id)
 
     def grow_older(self) -> None:
-        """Forget what is too old."""
+        """Forget what is too old. To be called now and then."""
         while self._turn_at <= self._seconds():
             # When nothing is left to be forgotten, the time may be skipped.
             self._turn(self._turn_at if len(self) else self._seconds())
+
+    def _take_to_pieces(self) -> None:
+        for _ in range(min(len(self._dropped), _DROPPED_AT_ONCE)):
+            self._dropped.popitem()
 
     def _turn(self, now: float) -> None:
         self._newer, self._older, self._dropped = {}, self._newer, self._older

@@ -17,6 +17,8 @@ from flynnhost.errors import FlynnHostError, JobConflict, UnknownHost
 from flynnhost.interfaces import Part
 from flynnhost.model import Host
 
+_NONE: dict[str, Placed] = {}
+
 _LAST = object()
 """Whatever a host has reported last."""
 
@@ -104,6 +106,7 @@ class ClusterState:
     def add_host(self, arrival: Arrival) -> None:
         """Add a host with the jobs it has, or take its report in place of an earlier one."""
         host_id = arrival.host_id
+        self._past.grow_older()
         before = self._take_out_host(host_id)
         where = Whereabouts(host_id, arrival.instance)
         host = _HostJobs(host_id, arrival.attributes, where, arrival.resources, arrival.draining)
@@ -223,7 +226,8 @@ class ClusterState:
                 self._remember(hold.placed, hold.host)
         elif not hold.removed:
             if certain:
-                host.unsure.discard(hold.placed.job_id)
+                if host.unsure:
+                    host.unsure.discard(hold.placed.job_id)
             elif hold.placed.job_id not in host.jobs:
                 host.unsure.add(hold.placed.job_id)
             self._put(hold.placed)
@@ -243,11 +247,9 @@ class ClusterState:
 
     def _let_go(self, hold: Hold) -> None:
         job_id = hold.placed.job_id
-        others = tuple(other for other in self._held[job_id] if other is not hold)
-        if others:
-            self._held[job_id] = others
-        else:
-            del self._held[job_id]
+        holds = self._held.pop(job_id)
+        if len(holds) > 1:
+            self._held[job_id] = tuple(other for other in holds if other is not hold)
 
     def _get(self, host_id: str) -> _HostJobs:
         try:
@@ -258,8 +260,9 @@ class ClusterState:
     def _known(self, asked: Placed) -> Placed | None:
         """The job that has this ID, first of all on the host that it is asked for."""
         job_id = asked.job_id
-        for hold in self._held.get(job_id, ()):
-            return hold.placed  # the others are the same
+        held = self._held.get(job_id)
+        if held is not None:
+            return held[0].placed  # the others are the same
         return self._get(asked.host_id).jobs.get(job_id) or self._jobs.get(job_id)
 
     def _check_past(self, asked: Placed, host: Whereabouts) -> None:
@@ -309,14 +312,14 @@ class ClusterState:
     def _unlink(self, placed: Placed) -> None:
         """Take a job that its host has no more from the jobs by ID."""
         job_id = placed.job_id
-        others = self._twice.get(job_id, {})
+        others = self._twice.get(job_id, _NONE)
         if self._jobs[job_id].host_id != placed.host_id:
             del others[placed.host_id]
         elif others:
             self._jobs[job_id] = others.pop(next(iter(others)))
         else:
             del self._jobs[job_id]
-        if not others:
+        if self._twice and not others:
             self._twice.pop(job_id, None)
 
 

@@ -40,6 +40,14 @@ def test_number_is_bounded(clock: Clock) -> None:
     assert past.find("j0") is None
 
 
+def test_what_is_forgotten_is_freed(clock: Clock) -> None:
+    """What is dropped does not stay for longer than it takes to remember as much anew."""
+    past = past_jobs(clock)
+    for number in range(1_000):
+        past.note(f"j{number}", H1)
+        assert len(past) + len(past._dropped) <= 100
+
+
 def test_noted_again(clock: Clock) -> None:
     """A job that is noted again and again takes no more room, and is remembered from the last time."""
     past = past_jobs(clock)
@@ -58,6 +66,7 @@ def test_time_is_bounded(clock: Clock) -> None:
     noted: list[tuple[str, float]] = []
     for number in range(600):
         clock.advance(chance.random())
+        past.grow_older()
         past.note(f"j{number}", H1)
         noted.append((f"j{number}", clock.seconds()))
         for job_id, at in noted:
