@@ -36,14 +36,17 @@ def make_cluster(dockerd: Engine, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def _shared(make_cluster: MakeCluster) -> ClusterRig:
-    return make_cluster()
+def _shared() -> list[ClusterRig]:
+    """The cluster that tests share, as soon as one of them has asked for it."""
+    return []
 
 
 @pytest.fixture
-def cluster(_shared: ClusterRig) -> Iterator[ClusterRig]:
+def cluster(_shared: list[ClusterRig], make_cluster: MakeCluster) -> Iterator[ClusterRig]:
     """Three hosts on one etcd, without jobs; whatever a test does to it is undone after it."""
-    yield from disturbed(_shared)
+    if not _shared or _shared[0].over:
+        _shared[:] = [make_cluster()]
+    yield from disturbed(_shared[0])
 
 
 @pytest.fixture
@@ -56,7 +59,10 @@ def history(cluster: ClusterRig, dockerd: Engine) -> Iterator[ContainerHistory]:
 
 
 def disturbed(rig: ClusterRig) -> Iterator[ClusterRig]:
-    """A cluster for one test, which may do anything to it. The logs are shown if the test fails."""
+    """A cluster for one test, which may do anything to it. The logs are shown if the test fails.
+
+    One that can't be restored afterwards is ended, for the next test to have a new one.
+    """
     rig.restore()
     begins = {host.host_id: len(host.log(all_runs=True)) for host in rig.hosts}
     try:
@@ -64,8 +70,12 @@ def disturbed(rig: ClusterRig) -> Iterator[ClusterRig]:
     finally:
         for host in rig.hosts:
             _show(host.host_id, host.log(all_runs=True)[begins[host.host_id] :])
-        rig.restore()
-        rig.remove_jobs()
+        try:
+            rig.restore()
+            rig.remove_jobs()
+        except BaseException:
+            rig.end()
+            raise
 
 
 def _show(host_id: str, log: str) -> None:

@@ -132,6 +132,11 @@ class ClusterRig:
             self.containers(host).remove()
         self.hosts.clear()
 
+    @property
+    def over(self) -> bool:
+        """Whether it was ended."""
+        return not self.hosts
+
     def containers(self, host: HostProcess) -> HostContainers:
         """The containers of a host."""
         return HostContainers(self.engine, host.host_id)

@@ -43,6 +43,7 @@ class Disturbances:
                 [
                     self.kill_the_leader,
                     self.kill_a_follower,
+                    self.kill_all_hosts,
                     self.end_the_leader,
                     self.pause_the_leader,
                     self.pause_a_follower,
@@ -58,9 +59,18 @@ class Disturbances:
     def kill_a_follower(self) -> None:
         self._kill(self._follower())
 
+    def kill_all_hosts(self) -> None:
+        for host in self.cluster.hosts:
+            host.kill9()
+        for host in self.cluster.hosts:
+            host.begin()
+
     def end_the_leader(self) -> None:
         leader = self._leader()
-        leader.terminate(within=15)
+        leader.signal(signal.SIGTERM)
+        status = leader.wait_exit(within=15)
+        # One that has not begun to listen for signals ends by it.
+        assert status in (0, -signal.SIGTERM), f"flynn-host ended with {status}"
         leader.begin()
 
     def pause_the_leader(self) -> None:
