@@ -167,6 +167,8 @@ class Batches:
                 "Some hosts have taken their part of a batch and others not: {outcomes}", outcomes=outcomes
             )
             raise TookTooLong(f"not every host has taken its part: {refusals[0]}", outcomes)
-        if any(answer.statuses is None for answer in answers):
-            raise TookTooLong(f"not every host has acknowledged within {ACKNOWLEDGE_WITHIN:g} s", outcomes)
+        for answer in answers:
+            if answer.statuses is None:
+                late = f"not every host has acknowledged within {ACKNOWLEDGE_WITHIN:g} s"
+                raise TookTooLong(answer.doubt or late, outcomes)
         raise TookTooLong("this host may lead no longer, and can't be certain of the jobs", outcomes)

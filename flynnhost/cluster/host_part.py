@@ -38,12 +38,14 @@ class Answer:
 
     :param job_ids: of all jobs, as they were asked for.
     :param statuses: where each of them is; None when the host has not said.
+    :param doubt: why it has not, and will not; empty if it may still.
     """
 
     host_id: str
     job_ids: Sequence[str]
     statuses: Sequence[JobStatus] | None = None
     error: FlynnHostError | None = None
+    doubt: str = ""
 
     def outcome(self, certain: bool) -> str:
         """What became of each job, in a word.
@@ -132,6 +134,7 @@ class HostPart:
         """Nobody cancels this: whatever a host says, however late, is what counts."""
         steps = Steps(self._clock)
         statuses: Sequence[JobStatus] | None = None
+        doubt = ""
         try:
             self._check()  # other parts were handed over since it was last done, in several turns maybe
         except FlynnHostError as e:
@@ -147,6 +150,7 @@ class HostPart:
             self._log_unknown(e)
             # If the host has the jobs they must not get onto another one, so they stay its own.
             statuses, by_id = None, {}
+            doubt = str(e) if isinstance(e, FlynnHostError) else f"host {self.host_id} can't be asked"
         finally:
             self._settled()
         certain, report = statuses is not None, self._state.report_of(self.host_id)
@@ -157,7 +161,7 @@ class HostPart:
                 else:
                     self._state.commit(hold, report, certain=certain)
             await steps.did(len(holds))
-        return Answer(self.host_id, self.job_ids, statuses)
+        return Answer(self.host_id, self.job_ids, statuses, doubt=doubt)
 
     def _submit(self) -> Deferred[list[JobStatus]]:
         if self._prepared is not None:

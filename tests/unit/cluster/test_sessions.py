@@ -504,6 +504,7 @@ def test_lost_with_jobs(rig: Rig) -> None:
     answer = rig.lead7.submit({"h1": [job("a"), job("b")]})
     end.session.lost("broken")
     assert isinstance(answer[0], TookTooLong)
+    assert str(answer[0]) == "host h1 was lost: broken"
     assert list(answer[0].outcomes) == [("a", "unknown"), ("b", "unknown")]
     assert rig.lead7.jobs() == {"h1": ["a", "b"]}
     assert isinstance(rig.lead7.submit({"h1": [job("c")]})[0], HostNotReady)
