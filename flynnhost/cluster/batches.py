@@ -116,7 +116,7 @@ class Batches:
         links = {}
         for host_id, part in parts.items():
             if part.jobs:
-                links[host_id] = self._membership.link(host_id, part.jobs.ids()[0])
+                links[host_id] = self._membership.link(host_id, part.jobs.ids())
             if len(part.jobs) > MAX_UNACKNOWLEDGED:
                 raise InvalidField(host_id, f"must not get more than {MAX_UNACKNOWLEDGED} jobs at once")
             if self._unacknowledged[host_id] >= MAX_UNACKNOWLEDGED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -122,20 +122,22 @@ class Membership:
         member = self._members.get(host_id)
         return None if member is None else member.instance
 
-    def link(self, host_id: str, job_id: str) -> IHostLink:
-        """The way to a host.
+    def link(self, host_id: str, job_ids: Sequence[str]) -> IHostLink:
+        """The way to a host for jobs. One that drains takes no new ones, but goes on saying what it has.
 
-        :param job_id: a job that is meant for it.
+        :param job_ids: at least one.
         :raises UnknownHost: when there is no such host.
-        :raises HostNotReady: when it is down, or drains.
+        :raises HostNotReady: when it is down, or drains and does not have all of the jobs.
         """
         member = self._members.get(host_id)
         if member is None:
             raise UnknownHost(host_id)
         if member.down_since is not None or member.link is None:
-            raise HostNotReady(host_id, job_id, "is not connected")
+            raise HostNotReady(host_id, job_ids[0], "is not connected")
         if member.draining:
-            raise HostNotReady(host_id, job_id, "is draining")
+            for job_id in job_ids:
+                if not self._state.has_job(host_id, job_id) and not self._state.had_job(host_id, job_id):
+                    raise HostNotReady(host_id, job_id, "is draining")
         return member.link
 
     def command_link(self, host_id: str) -> IHostLink:

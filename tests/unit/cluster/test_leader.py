@@ -571,6 +571,19 @@ def test_draining(rig: Rig, h1: Link, h2: Link) -> None:
     assert not rig.leader.host("h1").draining
 
 
+def test_draining_host_is_asked_again(rig: Rig, h1: Link) -> None:
+    """A batch that is repeated is answered as before, for nothing new is in it; one with a new job is not."""
+    rig.submit(h1=[job("a"), job("b")])
+    h1.accept()
+    rig.leader.job_ended("h1", "b")
+    rig.leader.host_draining("h1", True)
+    again = rig.submit(h1=[job("b"), job("a")])
+    h1.accept(DONE, STARTING)
+    assert again == [[Placement("b", "h1", DONE), Placement("a", "h1", STARTING)]]
+    (error,) = rig.submit(h1=[job("a"), job("c")])
+    assert str(error) == "host h1 can't take job c: it is draining"
+
+
 def told(deferred: Deferred[None]) -> list[Any]:
     results: list[Any] = []
     deferred.addBoth(lambda got: results.append(got.value if isinstance(got, Failure) else got))

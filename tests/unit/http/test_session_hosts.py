@@ -223,7 +223,7 @@ def test_down(rig: Rig) -> None:
     leader = rig.role._core.cluster
     assert isinstance(leader, Leader)
     client = rig.register({"id": "f1", "jobs": [a_job("x")]})
-    leader._membership.lost("f1", leader._membership.link("f1", "x"))
+    leader._membership.lost("f1", leader._membership.link("f1", ["x"]))
     assert rig.hosts() == [{"id": "f1", "state": "down", "jobs": [a_job("x")]}]
     error = assert_error(rig.ask("POST", "/cluster/jobs", {"f1": [a_job("y")]}), 409, "conflict")
     assert error["detail"] == {"host_id": "f1", "job_id": "y"}
