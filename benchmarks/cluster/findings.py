@@ -148,7 +148,7 @@ class Findings:
 _HELD_HEAD = ("longest event ms", "turn ms", "of it collecting ms")
 _SERIES_HEAD = (
     "hosts", "batch", "among", "answer", "jobs", "jobs/s", "from", "to", "first tenth", "last tenth",
-    "p50 ms", "p99 ms", "leader CPU s/1,000", "bytes/job", *_HELD_HEAD,
+    "p50 ms", "p99 ms", "leader CPU s/1,000", "last to first", "bytes/job", *_HELD_HEAD,
 )  # fmt: skip
 
 
@@ -169,6 +169,7 @@ def _series_row(kind: Kind, trials: Sequence[Trial]) -> Row:
         f"{_p(trials, 50) * 1000:.2f}",
         f"{_p(trials, 99) * 1000:.2f}",
         f"{median(trial.cpu_per_thousand for trial in trials):.3f}",
+        f"{median(trial.cpu_growth for trial in trials):.2f}",
         f"{median(trial.bytes_per_job for trial in trials):,.0f}",
         *_held(held),
     )

@@ -38,7 +38,7 @@ class Trial:
     :param before: jobs that the cluster had before.
     :param latencies: seconds of each request.
     :param ends: when each was answered, in seconds from the begin.
-    :param cpu_seconds: of the leader.
+    :param cpu_seconds: of the leader, until the end of each tenth of the requests.
     :param memory_bytes: by how much the leader's memory has grown.
     """
 
@@ -46,7 +46,7 @@ class Trial:
     before: int
     latencies: Sequence[float]
     ends: Sequence[float]
-    cpu_seconds: float
+    cpu_seconds: Sequence[float]
     memory_bytes: int
     held: Held
 
@@ -71,7 +71,12 @@ class Trial:
     @property
     def cpu_per_thousand(self) -> float:
         """CPU seconds of the leader for a thousand jobs."""
-        return 1000 * self.cpu_seconds / (self.kind.batch * len(self.ends))
+        return 1000 * self.cpu_seconds[-1] / (self.kind.batch * len(self.ends))
+
+    @property
+    def cpu_growth(self) -> float:
+        """How much CPU time the last tenth took, for that of the first."""
+        return (self.cpu_seconds[-1] - self.cpu_seconds[-2]) / max(self.cpu_seconds[0], 0.01)
 
     @property
     def bytes_per_job(self) -> float:
@@ -92,20 +97,23 @@ def run(
     requests = kind.jobs // kind.batch
     latencies: list[float] = []
     ends: list[float] = []
+    used: list[float] = []
     caller = Caller(leader.port)
     leader.held()
     memory, cpu, began = leader.resident(), leader.cpu_seconds(), time.perf_counter()
     for number in range(requests):
         latencies.append(caller.post_jobs(maker.body(), minimal=kind.minimal).seconds)
         ends.append(time.perf_counter() - began)
-        if tell is not None and number % max(1, requests // 10) == 0:
-            tell(f"{number * kind.batch} jobs in {ends[-1]:.1f} s")
+        if (number + 1) * 10 // requests > len(used):
+            used.append(leader.cpu_seconds() - cpu)
+            if tell is not None:
+                tell(f"{(number + 1) * kind.batch} jobs in {ends[-1]:.1f} s")
     trial = Trial(
         kind=kind,
         before=before["jobs"],
         latencies=latencies,
         ends=ends,
-        cpu_seconds=leader.cpu_seconds() - cpu,
+        cpu_seconds=used,
         memory_bytes=leader.resident() - memory,
         held=leader.held(),
     )

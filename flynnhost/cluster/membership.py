@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import nsmallest
+from itertools import islice
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,6 +18,8 @@ from flynnhost.model import HostEvent, HostEventKind
 
 GRACE = 60.0
 """Seconds for which a host that is lost, or has not reported yet, is waited for."""
+
+_REMOVED_AT_ONCE = 10
 
 
 @define(eq=False)
@@ -80,7 +84,7 @@ class Membership:
         if self._missing is None:
             return "it is not known yet which hosts there are"
         if self._missing:
-            some = ", ".join(sorted(self._missing)[:3]) + (", ..." if len(self._missing) > 3 else "")
+            some = ", ".join(nsmallest(3, self._missing)) + (", ..." if len(self._missing) > 3 else "")
             return f"{len(self._missing)} hosts have not reported yet: {some}"
         return ""
 
@@ -237,7 +241,8 @@ class Membership:
         if self._recovering_still() and self._recover_until <= now:
             self.log.warn("Going on without hosts that may be there: {reason}", reason=self.recovering)
             self._missing = set()
-        for host_id in list(self._down):
+        # The others have their turn soon, if a large part of the cluster was lost at once.
+        for host_id in list(islice(self._down, _REMOVED_AT_ONCE)):
             if (self._members[host_id].down_since or 0.0) + self._grace > now:
                 break
             self.log.warn("Host {host_id} has been away for too long", host_id=host_id)

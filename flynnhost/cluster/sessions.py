@@ -30,8 +30,8 @@ LIVELY_BEATS = 2
 
 _SWEEP = 1.0
 
-_BEAT_WEIGHT = 5
-"""A sign of life costs as much as so many of the things that are done in one step."""
+_SWEEP_WEIGHT = 5
+"""A sign of life, and the end of a session, cost as much as so many of what is done in one step."""
 
 _STEP_WITHIN = 30.0
 """Seconds that a host has to introduce itself, and for each piece of its report."""
@@ -232,8 +232,10 @@ class Sessions:
                 continue
             if session.heard <= silent:
                 session.end("nothing was heard of the host")
+                await steps.did(_SWEEP_WEIGHT)
             elif session.came <= stuck and session.stage in (Stage.NEW, Stage.REPORTING):
                 session.end(f"the host did not get on while the session was {session.stage.value}")
+                await steps.did(_SWEEP_WEIGHT)
             elif session.said <= quiet:
                 session.beat()
-                await steps.did(_BEAT_WEIGHT)
+                await steps.did(_SWEEP_WEIGHT)

@@ -286,6 +286,8 @@ class ClusterState:
         job_id = placed.job_id
         self._hosts[placed.host_id].jobs[job_id] = placed
         first = self._jobs.setdefault(job_id, placed)
+        if first is placed:
+            return
         if first.host_id == placed.host_id:
             self._jobs[job_id] = placed
         else:

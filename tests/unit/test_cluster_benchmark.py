@@ -200,7 +200,7 @@ TRIAL = Trial(
     before=0,
     latencies=[0.01] * 19 + [0.05],
     ends=[0.02 * n for n in range(1, 20)] + [0.5],
-    cpu_seconds=0.2,
+    cpu_seconds=[0.01 * n for n in range(1, 10)] + [0.2],
     memory_bytes=1_000_000,
     held=Held(0.01, 0.02, 0.005, 0),
 )
@@ -211,6 +211,7 @@ def test_the_figures_of_a_series() -> None:
     assert round(TRIAL.first_tenth) == 5000
     assert round(TRIAL.last_tenth) == round(200 / 0.14)
     assert round(TRIAL.cpu_per_thousand, 6) == 0.1
+    assert round(TRIAL.cpu_growth, 6) == 11
     assert TRIAL.bytes_per_job == 500
 
 

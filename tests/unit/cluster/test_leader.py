@@ -969,3 +969,23 @@ def test_leads_again_with_the_same_term(rig: Rig) -> None:
         again.add_host(Host(host_id), Link())
     with pytest.raises(ResyncNeeded):
         again.events.subscribe(lambda _, event: None, after=heard)
+
+
+def test_many_hosts_that_are_lost_at_once_are_removed_a_few_at_a_time(rig: Rig) -> None:
+    """Others have their turn in between; in the end all are gone."""
+    links = {f"n{n:02}": Link() for n in range(35)}
+    for host_id, link in links.items():
+        rig.leader.add_host(Host(host_id), link)
+        rig.leader._membership.lost(host_id, link)
+    left: list[int] = []
+
+    def other() -> None:
+        left.append(len(rig.leader.hosts()) - 2)
+        if left[-1]:
+            rig.clock.callLater(0, other)
+
+    rig.clock.callLater(GRACE, other)
+    rig.clock.advance(GRACE)
+    assert left == [25, 15, 5, 0]
+    assert [host.id for host in rig.leader.hosts()] == ["h1", "h2"]
+    rig.nothing_is_left()
