@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from tests.support.container_history import ContainerHistory
 from tests.support.etcd import EtcdCluster
 
 MakeCluster = Callable[..., ClusterRig]
+
+_FAILURE = re.compile(r"Traceback \(most recent|#critical\]|Unhandled")
 
 
 @pytest.fixture(scope="session")
@@ -68,14 +71,17 @@ def disturbed(rig: ClusterRig) -> Iterator[ClusterRig]:
     try:
         yield rig
     finally:
-        for host in rig.hosts:
-            _show(host.host_id, host.log(all_runs=True)[begins[host.host_id] :])
+        logs = {host.host_id: host.log(all_runs=True)[begins[host.host_id] :] for host in rig.hosts}
+        for host_id, log in logs.items():
+            _show(host_id, log)
         try:
             rig.restore()
             rig.remove_jobs()
         except BaseException:
             rig.end()
             raise
+    failed = [line for log in logs.values() for line in log.splitlines() if _FAILURE.search(line)]
+    assert failed == [], "whatever happens to a host, nothing fails within it"
 
 
 def _show(host_id: str, log: str) -> None:

@@ -32,7 +32,7 @@ def cluster(_with_three: ClusterRig) -> Iterator[ClusterRig]:
 
 @pytest.mark.parametrize("which", ["the leader of etcd", "a follower"])
 def test_one_member_is_killed(cluster: ClusterRig, which: str) -> None:
-    """The leader stays, for much longer than its lease would; batches are taken all the time."""
+    """The leader stays, for longer than its lease would; batches are taken all the time."""
     jobs = running_everywhere(cluster)
     leader = cluster.leader()
     term = leading(leader)["term"]
@@ -40,7 +40,7 @@ def test_one_member_is_killed(cluster: ClusterRig, which: str) -> None:
     with Onlooker(cluster.hosts) as onlooker:
         began = time.monotonic()
         member.kill()
-        while time.monotonic() < began + 2 * cluster.ttl:
+        while time.monotonic() < began + cluster.ttl + 2:
             batch = {host.host_id: [wire_job("true")] for host in cluster.hosts}
             assert post_until_taken(leader, batch, within=5).status == 200
             for host in cluster.hosts:
