@@ -85,7 +85,7 @@ class ForeignHosts:
     def register(self, host: Host, jobs: Callable[[Sequence[Job]], None]) -> Callable[[], None]:
         """See ``IClusterHosts.register``."""
         check_host_id(host.id)
-        if host.id in self._membership:
+        if self._membership.instance(host.id) is not None:
             raise DuplicateHost(host.id)
         link = _ForeignLink(host.id, self._state, jobs)
         placed = placed_of(host.id, host.jobs)

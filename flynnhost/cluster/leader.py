@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -105,9 +105,13 @@ class Leader(Service):
 
     # --- hosts ---------------------------------------------------------------
 
-    def expect(self, host_ids: Iterable[str]) -> None:
-        """Say which hosts there are, all of which must report before anything is placed."""
-        self._membership.expect(host_ids)
+    def expect(self, hosts: Mapping[str, str]) -> None:
+        """Say which hosts there are, all of which must report before anything is placed.
+
+        :param hosts: by ID what tells each from others of that ID; empty if that is not known. It may
+            change until this is called again.
+        """
+        self._membership.expect(hosts)
 
     def waits_for(self, host_id: str) -> bool:
         """Whether this host is to report before anything is placed, and has not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
@@ -59,6 +59,7 @@ class Membership:
     # In the order in which their grace ends.
     _down: dict[str, None] = field(init=False, factory=dict)
     _missing: set[str] | None = field(init=False)
+    _registered: Mapping[str, str] = field(init=False, factory=dict)
     _recover_until: float = field(init=False, default=0.0)
     _timer: IDelayedCall | None = field(init=False, default=None)
     _stopped: bool = field(init=False, default=False)
@@ -93,10 +94,11 @@ class Membership:
         """Whether every host that is expected has reported."""
         return self._missing is not None and not self._missing and bool(self._members)
 
-    def expect(self, host_ids: Iterable[str]) -> None:
-        """Say which hosts are to report; means nothing any more when the recovery is over."""
+    def expect(self, hosts: Mapping[str, str]) -> None:
+        """Say which hosts are registered; see ``Leader.expect``."""
+        self._registered = hosts
         if self._recovering_still():
-            self._missing = {host_id for host_id in host_ids if host_id not in self._members}
+            self._missing = {host_id for host_id in hosts if host_id not in self._members}
             self._reported()
 
     def waits_for(self, host_id: str) -> bool:
@@ -122,9 +124,9 @@ class Membership:
         return host_id in self._members
 
     def instance(self, host_id: str) -> str | None:
-        """Which host has this ID, up or down; None if there is none."""
+        """Which host has this ID, up or down, or is registered with it; None if there is none."""
         member = self._members.get(host_id)
-        return None if member is None else member.instance
+        return (self._registered.get(host_id) or None) if member is None else member.instance
 
     def link(self, host_id: str, job_ids: Sequence[str]) -> IHostLink:
         """The way to a host for jobs. One that drains takes no new ones, but goes on saying what it has.

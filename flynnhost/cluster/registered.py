@@ -44,6 +44,7 @@ class RegisteredHosts(Service):
     _members: dict[str, HostRecord] = field(init=False, factory=dict)
     # Those that are there, with the revision of their registration.
     _present: dict[str, int] = field(init=False, factory=dict)
+    _instances: dict[str, str] = field(init=False, factory=dict)
     _mirror: Mirror = field(init=False)
     _subscription: ISubscription | None = field(init=False, default=None)
     _background: Background = field(init=False, factory=lambda: Background("the records of hosts"))
@@ -90,12 +91,14 @@ class RegisteredHosts(Service):
         """See ``IMirrorListener``."""
         for record in _records([kv]):
             self._present[record.id] = kv.create_revision
+            self._instances[record.id] = record.instance
         self._tell()
 
     def key_removed(self, previous: KeyValue) -> None:
         """See ``IMirrorListener``."""
         for record in _records([previous]):
             self._present.pop(record.id, None)
+            self._instances.pop(record.id, None)
             if self._leader.waits_for(record.id):
                 self._leader.miss_host(record.id, record.instance)
         self._tell()
@@ -114,7 +117,7 @@ class RegisteredHosts(Service):
         for record in missed.values():
             if record.id not in self._present:
                 self._leader.miss_host(record.id, record.instance)
-        self._leader.expect(self._present)
+        self._leader.expect(self._instances)
 
     # --- hosts that are given up ----------------------------------------------
 

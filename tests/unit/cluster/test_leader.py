@@ -627,7 +627,7 @@ def test_recovering(rig: Rig) -> None:
         assert not new.complete()
         if expected is None:
             assert isinstance(rig.submitted(new, h1=[job("a")])[0], NotReady)
-            new.expect(["h1", "h2"])
+            new.expect({"h1": "", "h2": ""})
         link = Link()
         new.add_host(Host("h1"), link)
         assert not new.complete()
@@ -638,7 +638,7 @@ def test_recovering(rig: Rig) -> None:
         assert new.complete()
         rig.submitted(new, h1=[job("a")])
         link.accept()
-        new.expect(["h3"])
+        new.expect({"h3": ""})
         assert new.complete()
         rig.nothing_is_left()
 
@@ -647,7 +647,7 @@ def test_recovered_by_losing_hosts(rig: Rig) -> None:
     """A host that is not registered any more is waited for no longer."""
     new = rig.new_leader(["h1", "h2"])
     new.add_host(Host("h1"), Link())
-    new.expect(["h1"])
+    new.expect({"h1": ""})
     assert new.complete()
 
 

@@ -220,6 +220,16 @@ def test_host_of_another_instance(rig: Rig) -> None:
     assert rig.leader._membership.instance("h9") == "instance of h9"
 
 
+def test_host_that_has_not_reported(rig: Rig) -> None:
+    """Nor is that of one that is there."""
+    rig.register("h2")
+    rig.start()
+    assert rig.leader._membership.instance("h2") == "instance of h2"
+    rig.delete(KEYS.host("h2"))
+    rig.pass_time(GRACE + 5)
+    assert rig.leader._membership.instance("h2") is None
+
+
 def test_record_of_a_host_that_is_back(rig: Rig) -> None:
     """A host that registers again, while it is being given up, keeps its record."""
     rig.register("h9", gone=True)

@@ -17,6 +17,7 @@ from flynnhost.cluster.membership import GRACE
 from flynnhost.cluster.past import MAX_PAST_JOBS
 from flynnhost.cluster.sessions import REPORTING_AT_ONCE
 from flynnhost.errors import (
+    DuplicateHost,
     HostNotReady,
     InvalidField,
     JobConflict,
@@ -48,7 +49,7 @@ from flynnhost.messages import (
     Take,
     Welcome,
 )
-from flynnhost.model import Artifact, Job, JobStatus, Placement
+from flynnhost.model import Artifact, Host, Job, JobStatus, Placement
 from flynnhost.testing.session_rig import Lead, SessionRig
 from tests.conftest import LoggedFailures
 
@@ -336,6 +337,21 @@ def test_not_certain(rig: Rig) -> None:
     with pytest.raises(NoLeader):
         rig.connect()
     assert end.hello().bye().retry
+
+
+def test_who_is_registered(rig: Rig) -> None:
+    """The ID of a host that has not reported yet is no other's: not that of a copy, nor of a foreign host."""
+    lead = rig.lead("new", 8, expected=None)
+    lead.leader.expect({"h1": "i", "h2": "i2"})
+    for _ in range(2):
+        assert "another host" in HostEnd(rig, lead).hello("h1", "copy").bye().reason
+        with pytest.raises(DuplicateHost):
+            lead.leader.register(Host("h1"), lambda jobs: None)
+        HostEnd(rig, lead).hello("h1", "i").report().session.lost("broken")
+        HostEnd(rig, lead).hello("h2", "i2").report()
+        rig.pass_time(GRACE + 1)
+    lead.leader.expect({"h2": "i2"})
+    assert HostEnd(rig, lead).hello("h1", "copy").told == [Welcome(8, BEAT, MAX_PAST)]
 
 
 def test_pacing(rig: Rig) -> None:
