@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -62,13 +63,22 @@ class SessionRig:
     def __attrs_post_init__(self) -> None:
         self.network = Network(self.clock, self.delay)
 
-    def lead(self, name: str, term: int, **arguments: Any) -> Lead:
-        """Have a leader begin, to be reached as its name and term."""
+    def lead(self, name: str, term: int, clock: IReactorTime | None = None, **arguments: Any) -> Lead:
+        """Have a leader begin, to be reached as its name and term.
+
+        :param clock: of its process, if it has one of its own.
+        """
         addr = f"{name}.{term}:1113"
         now = datetime(2020, 1, 1, tzinfo=UTC)
         leads: list[Lead] = []
         leader = Leader(
-            self.clock, lambda: now, term, name, addr, lambda: not leads or leads[0].sure, **arguments
+            clock or self.clock,
+            lambda: now,
+            term,
+            name,
+            addr,
+            lambda: not leads or leads[0].sure,
+            **arguments,
         )
         leads.append(Lead(leader, Follow(addr, term)))
         leader.events.subscribe(lambda _, event: leads[0].told.append(event))
@@ -77,12 +87,20 @@ class SessionRig:
         return leads[0]
 
     def session(
-        self, agent: IAgent, highest_term: Callable[[], int], instance: str = "", boot: str = "boot1"
+        self,
+        agent: IAgent,
+        highest_term: Callable[[], int],
+        instance: str = "",
+        boot: str = "boot1",
+        clock: IReactorTime | None = None,
     ) -> LeaderSession:
-        """An agent's session, which follows nobody yet."""
+        """An agent's session, which follows nobody yet.
+
+        :param clock: of its process, if it has one of its own.
+        """
         name = agent.host_id
         session = LeaderSession(
-            self.clock,
+            clock or self.clock,
             agent,
             highest_term,
             self.network.connector(name),

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -29,6 +30,7 @@ def a_job(job_id: str, url: str = "busybox:latest", **config: Any) -> Job:
 class World:
     """A host's surroundings, and the agent of the present run.
 
+    :ivar agent_clock: what the agent goes by, if not by the clock of all.
     :ivar told: all events of all runs, in order.
     :ivar failures: the reasons for which runs gave up.
     """
@@ -42,6 +44,7 @@ class World:
     busy_ports: set[int] = field(factory=set)
     told: list[JobEvent] = field(init=False, factory=list)
     failures: list[str] = field(init=False, factory=list)
+    agent_clock: IReactorTime | None = field(init=False, default=None)
     _runs: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
@@ -57,7 +60,7 @@ class World:
         self._runs += 1
         self.steps = Steps(lambda: None, end_at)
         self.agent = build_agent(
-            self.clock,
+            self.agent_clock or self.clock,
             lambda: datetime.fromtimestamp(self.clock.seconds(), UTC),
             evolve(self.settings, **settings),
             armed_journal(self.journal, self.steps),

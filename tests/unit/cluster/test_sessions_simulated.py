@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from flynnhost.agent.foreseeing import foresee
 from flynnhost.agent.leader_session import LeaderSession
 from flynnhost.agent.settings import HostSettings
+from flynnhost.cluster.local import LocalHost
 from flynnhost.errors import ContainerNotRunning, JournalFailed, TookTooLong
-from flynnhost.model import Job, Placement
+from flynnhost.model import HostEvent, Job, Placement
 from flynnhost.testing.containers import FakeContainers
 from flynnhost.testing.journal import MemoryJournal
+from flynnhost.testing.process_clock import ProcessClock
 from flynnhost.testing.session_rig import Lead, SessionRig
 from flynnhost.testing.world import World, a_job
 from tests.conftest import LoggedFailures
@@ -26,10 +32,12 @@ from tests.conftest import LoggedFailures
 HOSTS = ("h1", "h2", "h3")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sim(SessionRig):
-    """Three hosts, a leader, and a scheduler.
+    """Three hosts, of which one leads or none of them, and a scheduler.
 
+    :ivar clocks: of the hosts' processes, which can be made to stand still.
+    :ivar reported: the hosts that have reported to each leader, with its term.
     :ivar acknowledged: where each job is of which the scheduler was told that it is taken.
     :ivar tied: where each job may be that was sent and not refused.
     :ivar asked: all jobs that were ever asked for.
@@ -43,6 +51,11 @@ class Sim(SessionRig):
     acknowledged: dict[str, str] = field(factory=dict)
     asked: dict[str, Job] = field(factory=dict)
     tied: dict[str, str] = field(factory=dict)
+    clocks: dict[str, ProcessClock] = field(factory=dict)
+    leading: dict[int, tuple[str, LocalHost]] = field(factory=dict)
+    reported: set[tuple[int, str]] = field(factory=set)
+    dead: set[int] = field(factory=set)
+    paused: set[str] = field(factory=set)
     boots: int = 0
     jobs_made: int = 0
     answers: list[str] = field(factory=list)
@@ -54,7 +67,8 @@ class Sim(SessionRig):
         self.network.window = 4
         for name in HOSTS:
             world = World(HostSettings(name), self.clock)
-            world.containers, world.journal = FakeContainers(self.clock), MemoryJournal(self.clock)
+            clock = world.agent_clock = self.clocks[name] = ProcessClock(self.clock)
+            world.containers, world.journal = FakeContainers(self.clock), MemoryJournal(clock)
             self.worlds[name] = world
             self.start_host(name)
         self.elect()
@@ -69,42 +83,131 @@ class Sim(SessionRig):
         world = self.worlds[name]
         agent = world.start()
         self.boots += 1
-        self.sessions[name] = self.session(agent, lambda: agent.highest_term, boot=f"boot{self.boots}")
+        self.sessions[name] = self.session(
+            agent, lambda: agent.highest_term, boot=f"boot{self.boots}", clock=self.clocks[name]
+        )
         if self.leaders:
-            self.sessions[name].follow(self.leader.record)
+            self.follow(name)
+
+    def follow(self, name: str) -> None:
+        """A host hears who leads. The leader reaches its own host without a session."""
+        own = self.own_host == name
+        self.sessions[name].follow(None if own else self.leader.record)
+
+    @property
+    def own_host(self) -> str:
+        """The host of the leader; empty when it is none of the three."""
+        return self.leading[self.leader.record.term][0] if self.leader.record.term in self.leading else ""
 
     def kill_host(self) -> None:
-        """A process ends at once, and is started again."""
+        """A process ends at once, and is started again; if it led, another one leads then."""
         name = self.chance.choice(HOSTS)
         for connection in self.network.of(name):
             connection.cut()
         self.sessions[name].stopService()
+        led = self.own_host == name
+        if led:
+            self.dead.add(self.leader.record.term)
+            for _, connection in self.network.connections:
+                connection.cut()
+            self.end(self.leader)
         self.worlds[name].kill()
+        back_before = self.chance.random() < 0.5
+        if led and not back_before:
+            self.elect(missing=name)
         self.pass_time(self.chance.random() * 3)
         self.start_host(name)
+        if led and back_before:
+            self.elect()
 
-    def elect(self) -> None:
-        """A leader begins, while the last one may go on for a while without knowing."""
+    def elect(self, missing: str = "") -> None:
+        """A leader begins, while the last one may go on for a while without knowing.
+
+        :param missing: a host that is not there, or stands still.
+        """
         old = self.leaders[-1] if self.leaders else None
-        self.leaders.append(self.lead("leader", len(self.leaders) + 1, expected=HOSTS))
-        order = list(HOSTS)
-        self.chance.shuffle(order)
-        for name in order:
-            self.sessions[name].follow(self.leader.record)
-            if old is not None:
+        term = len(self.leaders) + 1
+        there = [name for name in HOSTS if name != missing]
+        lead = self.begin(self.chance.choice(["", *there]), term, there)
+        if missing:
+            lead.leader.miss_host(missing, f"instance of {missing}")
+        over = old is None or old.record.term in self.dead
+        self.chance.shuffle(there)
+        for name in there:
+            self.follow(name)
+            if old is not None and not over:
                 self.submit(old, HOSTS)
                 self.pass_time(self.chance.random() * 0.5)
-        if old is not None:
+        if old is not None and not over and (not missing or self.leading.get(term - 1, ("",))[0] != missing):
             old.sure = False
             self.submit(old, HOSTS)
-            old.leader.stopService()
+            self.end(old)
+
+    def begin(self, name: str, term: int, expected: list[str]) -> Lead:
+        """One of the hosts leads, or a process that is none of them."""
+        lead = self.lead("leader", term, self.clocks.get(name), expected=expected)
+        self.leaders.append(lead)
+
+        def told(_: str, event: HostEvent) -> None:
+            member = lead.leader._membership._members.get(event.host_id)
+            if member is not None and member.link is not None:
+                self.reported.add((term, event.host_id))
+
+        lead.leader.events.subscribe(told)
+        if name:
+            agent, taking = self.worlds[name].agent, self.sessions[name].taking
+            foreseeing = partial(foresee, agent, lambda: agent.highest_term)
+            local = LocalHost(agent, lead.leader, foreseeing, taking.on_the_way, taking.take)
+            self.leading[term] = name, local
+            local.startService()
+        return lead
+
+    def end(self, lead: Lead) -> None:
+        """A leader stops."""
+        if lead.record.term in self.leading:
+            self.leading[lead.record.term][1].stopService()
+        lead.leader.stopService()
+
+    def pause_host(self) -> None:
+        """A process stands still. If it leads another one is elected, of which it learns when it goes on."""
+        name = self.chance.choice(HOSTS)
+        led = self.own_host == name
+        old = self.leader
+        self.submit(old, HOSTS)
+        self.pass_time(self.chance.random() * 0.1)
+        self.clocks[name].stop()
+        inbound = [connection.leader for connection in self.network.of(name)]
+        if led:
+            inbound += [connection.host for _, connection in self.network.connections]
+        for end in inbound:
+            end.stalled = True
+        if not led:
+            self.submit(old, (name,))
+        self.pass_time(self.chance.choice([1, 6, 14, 20]))
+        elected = led or self.chance.random() < 0.3
+        if elected:
+            self.elect(missing=name)
+            self.pass_time(self.chance.choice([1, 10]))
+            self.repeat()
+            self.pass_time(self.chance.choice([0, 1]))
+        if led:
+            old.sure = False
+        news = [self.clocks[name].go_on, *[end.release for end in inbound]]
+        if elected:
+            news.append(partial(self.follow, name))
+        self.chance.shuffle(news)
+        for each in news:
+            each()
+        if led:
+            self.submit(old, HOSTS)
+            self.end(old)
 
     def cut(self) -> None:
         self.chance.choice(self.network.connections)[1].cut()
 
     def stall(self) -> None:
         """Nothing arrives for a while, which may be noticed or not."""
-        name, connection = self.network.connections[-1 - self.chance.randrange(3)]
+        name, connection = self.chance.choice(self.network.connections[-3:])
         connection.stall()
         self.submit(self.leader, (name,))
         self.pass_time(self.chance.choice([1, 20]))
@@ -162,7 +265,7 @@ class Sim(SessionRig):
 
         It does not know of jobs on hosts that have not reported since it leads.
         """
-        return ("add", name) in [(event.kind.value, event.host_id) for event in self.leader.told]
+        return (self.leader.record.term, name) in self.reported
 
     # --- the scheduler --------------------------------------------------------
 
@@ -200,7 +303,18 @@ class Sim(SessionRig):
                 for job_id in new:
                     del self.tied[job_id]
 
-        lead.leader.submit(batch).addCallbacks(answered, failed)
+        self.answer_of(lead, batch).addCallbacks(answered, failed)
+
+    def answer_of(self, lead: Lead, batch: dict[str, list[Job]]) -> Deferred[list[Placement]]:
+        """What the scheduler is answered, which is nothing if the leader's process ends before."""
+        answer: Deferred[list[Placement]] = Deferred()
+
+        def told(result: list[Placement] | Failure) -> None:
+            if lead.record.term not in self.dead:
+                answer.callback(result)
+
+        lead.leader.submit(batch).addBoth(told)
+        return answer
 
     # --- the history ----------------------------------------------------------
 
@@ -215,6 +329,7 @@ class Sim(SessionRig):
             self.cut,
             self.stall,
             self.kill_host,
+            self.pause_host,
             self.elect,
             self.slow_disk,
             self.slow_network,
