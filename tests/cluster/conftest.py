@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -18,24 +18,40 @@ MakeCluster = Callable[..., ClusterRig]
 _FAILURE = re.compile(r"Traceback \(most recent|#critical\]|Unhandled")
 
 
+_rigs: list[ClusterRig] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """End all clusters when the next test is none of these, for it to have the machine to itself."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.path.parent != item.path.parent:
+            _end_all()
+
+
+def _end_all() -> None:
+    while _rigs:
+        _rigs.pop().end()
+
+
 @pytest.fixture(scope="session")
 def make_cluster(dockerd: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeCluster]:
     """Starts clusters: ``make_cluster(members, size)``, with so many members of etcd and hosts."""
     missing = etcd_support.missing()
     if missing:
         pytest.fail(f"these tests need etcd: {missing}")
-    rigs: list[ClusterRig] = []
 
     def make(members: int = 1, size: int = 3) -> ClusterRig:
         directory = tmp_path_factory.mktemp("cluster")
         rig = ClusterRig(directory, dockerd, EtcdCluster(directory / "etcd", members), size)
-        rigs.append(rig)
+        _rigs.append(rig)
         rig.start()
         return rig
 
     yield make
-    for rig in rigs:
-        rig.end()
+    _end_all()
 
 
 @pytest.fixture(scope="session")
