@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from flynnhost.background import Background, Backoff
+from flynnhost.background import Background, Backoff, shielded
 from flynnhost.cluster.campaign import Campaign
 from flynnhost.cluster.candidacy import Candidacy
 from flynnhost.cluster.leader_keys import LeaderKeys
@@ -119,6 +119,7 @@ class EtcdElection(Service):
         await self._background.cancel()
         candidacy, led = self._candidacy, self._leads
         await self._give_up()
+        await self._leadership.deposed()  # it may have been told before, and not be over yet
         if candidacy is not None and candidacy.lease.valid():
             written = self._leader_keys.removal() if led else ()
             try:
@@ -309,8 +310,9 @@ class EtcdElection(Service):
         """Be no candidate any more."""
         self._candidacy = None
         mirror, self._mirror = self._mirror, None
-        leading = self._leads
-        if leading:
-            await self._step_down()
+        # Whoever waits for this may be stopped: both must come to their end all the same.
+        over = [shielded(self._step_down())] if self._leads else []
         if mirror is not None:
-            await mirror.stop()
+            over.append(shielded(mirror.stop()))
+        for each in over:
+            await each

@@ -96,6 +96,8 @@ class Presence(Service):
                 self._lease = lease
                 await lease.begin()
                 await self._register(lease, backoff)
+                if lease.lost:
+                    continue  # of which nobody was told, as there was no registration yet
                 self._registered = True
             except LeaseLost:
                 continue

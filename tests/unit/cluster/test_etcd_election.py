@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from attrs import define, field
@@ -49,6 +50,7 @@ class _Host:
     terms: list[int] = field(factory=list)
     leads: bool = False
     unable: bool = False
+    deposes: Deferred[None] = field(factory=lambda: succeed(None))
     leading: list[Service] = field(factory=list)
     presence: Presence = field(init=False)
     election: EtcdElection = field(init=False)
@@ -103,7 +105,7 @@ class _Host:
         for service in self.leading:
             service.stopService()
         self.leading = []
-        return succeed(None)
+        return self.deposes
 
     def start(self) -> None:
         for service in (self.follower, self.election, self.presence):
@@ -638,3 +640,56 @@ def test_never_two(seed: int) -> None:
     assert {host.follower.leader for host in cluster.hosts} == {
         LeaderRecord(leader.name, f"{leader.name}:1113", leader.terms[-1])
     }
+
+
+@define
+class _SlowToRegister:
+    """A client whose transactions are answered late."""
+
+    inner: FakeEtcdClient
+    seconds: float = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def txn(self, *args: Any) -> Deferred[Any]:
+        late: Deferred[Any] = Deferred()
+        clock = self.inner.clock
+        self.inner.txn(*args).addBoth(lambda result: clock.callLater(self.seconds, late.callback, result))
+        return late
+
+
+def test_lease_is_lost_while_the_host_registers() -> None:
+    """A host that hears of its registration when that has ended already registers again."""
+    cluster = _Cluster()
+    host = cluster.make("h1")
+    host.presence._etcd = slow = _SlowToRegister(host.etcd, 3.0)  # type: ignore[assignment]
+    host.start()
+    cluster.pass_time(1)
+    lease = host.presence._lease
+    assert lease is not None
+    cluster.etcd.revoke(lease.id)
+    slow.seconds = 0.0
+    cluster.pass_time(10)
+    assert host.presence.certain
+    assert host.leads
+
+
+def test_lease_is_lost_and_the_host_stops() -> None:
+    """A host that stops while it gives up its slot leaves nothing that goes on."""
+    cluster = _Cluster()
+    host = cluster.add("h1")
+    cluster.pass_time(2)
+    mirror = host.election._mirror
+    assert mirror is not None
+    deposed: Deferred[None] = Deferred()
+    host.deposes = deposed
+    host.election.absent()
+    over: list[object] = []
+    host.election.stopService().addBoth(over.append)
+    cluster.pass_time(1)
+    assert over == []
+    deposed.callback(None)
+    cluster.pass_time(1)
+    assert over == [None]
+    assert mirror._stopped
