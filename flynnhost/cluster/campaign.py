@@ -9,11 +9,12 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from flynnhost.background import Background, Backoff
 from flynnhost.cluster.candidacy import Candidacy, claim
 from flynnhost.cluster.records import Keys
-from flynnhost.cluster.terms import Terms
+from flynnhost.cluster.terms import MAX_TERM, Terms
 from flynnhost.errors import EtcdTrouble, LeaseLost
 from flynnhost.etcd.lease import Lease
 from flynnhost.interfaces import IEtcd
@@ -40,6 +41,8 @@ class Campaign:
     :param heard: the highest term of which this host knows.
     :param chance: gives numbers from 0 to below 1.
     """
+
+    log = Logger()
 
     _clock: IReactorTime
     _etcd: IEtcd
@@ -114,6 +117,13 @@ class Campaign:
     async def _try(self) -> None:
         backoff = Backoff(self._clock, 0.1, 2.0, self._chance)
         try:
+            if self._heard() >= MAX_TERM:
+                # A base above that would keep everybody from leading.
+                self.log.error(
+                    "This host can't be elected: it has heard the term {term}, above which there is none",
+                    term=self._heard(),
+                )
+                return
             while (lease := self._lease()) is not None:
                 try:
                     await self._terms.raise_above(self._heard())

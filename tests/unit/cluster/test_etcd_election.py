@@ -21,6 +21,7 @@ from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.presence import Presence
 from flynnhost.cluster.records import HostRecord, Keys, LeaderRecord
 from flynnhost.cluster.registered import RegisteredHosts
+from flynnhost.cluster.terms import MAX_TERM
 from flynnhost.cluster.vacancies import LOOK_EVERY, Vacancies
 from flynnhost.errors import CannotLead, Compacted
 from flynnhost.etcd.values import decode
@@ -693,3 +694,15 @@ def test_lease_is_lost_and_the_host_stops() -> None:
     cluster.pass_time(1)
     assert over == [None]
     assert mirror._stopped
+
+
+def test_term_that_no_leader_can_have() -> None:
+    """A host that has heard such a one is no candidate, and keeps the others from nothing."""
+    cluster = _Cluster()
+    mad = cluster.add("h1", heard=MAX_TERM)
+    cluster.pass_time(2)
+    assert not mad.leads
+    other = cluster.add("h2")
+    cluster.pass_time(10)
+    assert other.leads
+    assert other.terms[0] < 1000
