@@ -272,7 +272,7 @@ REFUSALS: dict[str, tuple[type[FlynnHostError], tuple[str, ...]]] = {
 """How a host says that it has not taken jobs, by name, with the values that go with it."""
 
 
-def refusal(request: int, error: FlynnHostError) -> Refused | None:
+def refusal(request: int, error: Exception) -> Refused | None:
     """The message that tells of an error; None if it is not one that says that nothing was taken."""
     for name, (kind, fields) in REFUSALS.items():
         if type(error) is kind:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from attrs import define, evolve, field, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -243,7 +243,9 @@ class LeaderSession(Service):
         """Take jobs, and say so, however long it takes: the leader commits late answers too."""
         try:
             accepted = await self.taking.take(request.jobs, request.encoded, request.term)
-        except FlynnHostError as e:
+        except CancelledError:
+            raise
+        except Exception as e:
             # Of anything else the leader must think that it may be so or not.
             refusal = messages.refusal(request.number, e)
             if refusal is None:

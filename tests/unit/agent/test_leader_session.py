@@ -209,6 +209,15 @@ def test_error_that_says_nothing(rig: Rig, logged_failures: LoggedFailures) -> N
     assert len(logged_failures.flush(EngineRefused)) == 1
 
 
+def test_error_of_ours(rig: Rig, logged_failures: LoggedFailures) -> None:
+    """So does one that nobody has thought of; else the leader would wait for as long as the session lasts."""
+    end = rig.joined()
+    rig.agent.hold = fail(KeyError("no"))
+    rig.submit(1, job("a"))
+    assert end.ended
+    assert len(logged_failures.flush(KeyError)) == 1
+
+
 def test_slow_disk(rig: Rig) -> None:
     """A host whose disk is slow goes on until it knows, and says so then."""
     end = rig.joined()
