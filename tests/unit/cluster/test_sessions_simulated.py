@@ -142,6 +142,13 @@ class Sim(SessionRig):
             old.sure = False
             self.submit(old, HOSTS)
             self.end(old)
+        self.repeat_soon()
+
+    def repeat_soon(self) -> None:
+        """Schedulers try again as soon as another leads."""
+        for _ in range(3):
+            self.repeat()
+            self.pass_time(self.chance.random())
 
     def begin(self, name: str, term: int, expected: list[str]) -> Lead:
         """One of the hosts leads, or a process that is none of them."""
@@ -187,9 +194,8 @@ class Sim(SessionRig):
         elected = led or self.chance.random() < 0.3
         if elected:
             self.elect(missing=name)
-            self.pass_time(self.chance.choice([1, 10]))
-            self.repeat()
-            self.pass_time(self.chance.choice([0, 1]))
+            self.repeat_soon()
+            self.pass_time(self.chance.choice([0, 10]))
         if led:
             old.sure = False
         news = [self.clocks[name].go_on, *[end.release for end in inbound]]
@@ -253,6 +259,8 @@ class Sim(SessionRig):
                 job.id for world in self.worlds.values() for job in world.agent.jobs().values() if job.ended
             ]
         jobs = [job_id for job_id in jobs if job_id in self.asked]
+        if self.chance.random() < 0.7:
+            jobs = jobs[-10:]  # it does not wait for long
         if jobs:
             job_id = self.chance.choice(jobs)
             tied = self.acknowledged.get(job_id) or self.tied.get(job_id)
