@@ -1,4 +1,7 @@
-"""Disks that are soon full, or can't be written: a real one for root, and one that anybody can have."""
+"""Disks that are soon full, or can't be written: a real one for root, and one that anybody can have.
+
+Each is there within a ``with`` only, so that a test's runner can write its report when the test has ended.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import resource
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 MEGABYTE = 1024 * 1024
 
@@ -36,7 +39,9 @@ class SmallDisk(Protocol):
     def make_read_only(self) -> None:
         """Let nothing be written."""
 
-    def close(self) -> None:
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None:
         """Leave nothing behind."""
 
 
@@ -47,8 +52,11 @@ class MountedDisk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", "size=1m", "none", folder)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
+        _run("mount", "-t", "tmpfs", "-o", "size=1m", "none", self.folder)
+        return self
 
     def fill(self) -> None:
         """See ``SmallDisk``."""
@@ -70,8 +78,7 @@ class MountedDisk:
         """See ``SmallDisk``."""
         _run("mount", "-o", "remount,ro", self.folder)
 
-    def close(self) -> None:
-        """See ``SmallDisk``."""
+    def __exit__(self, *_: object) -> None:
         _run("umount", "-l", self.folder)
 
 
@@ -82,9 +89,12 @@ class LimitedDisk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir()
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
         self._limit(MEGABYTE)
+        return self
 
     def fill(self) -> None:
         """See ``SmallDisk``."""
@@ -103,8 +113,7 @@ class LimitedDisk:
         for path in (*self.folder.iterdir(), self.folder):
             path.chmod(0o500)
 
-    def close(self) -> None:
-        """See ``SmallDisk``."""
+    def __exit__(self, *_: object) -> None:
         self.folder.chmod(0o700)
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 

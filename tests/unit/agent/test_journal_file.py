@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -347,78 +347,77 @@ KINDS: Sequence[type[SmallDisk]] = (MountedDisk, LimitedDisk) if os.geteuid() ==
 """The kinds of small disks that whoever runs the tests can have, the most real one first."""
 
 
-def small_disk(kind: type[SmallDisk], tmp_path: Path) -> Iterator[SmallDisk]:
-    disk = kind(tmp_path / "small")
-    yield disk
-    disk.close()
-
-
 @pytest.fixture(params=KINDS)
-def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> SmallDisk:
     """A disk of 1 MB."""
-    yield from small_disk(request.param, tmp_path)
+    made: SmallDisk = request.param(tmp_path / "small")
+    return made
 
 
 @pytest.fixture
-def own_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def own_disk(tmp_path: Path) -> SmallDisk:
     """A disk that can be made read-only."""
-    yield from small_disk(KINDS[0], tmp_path)
+    return KINDS[0](tmp_path / "small")
 
 
 def test_read_only(own_disk: SmallDisk) -> None:
     """On a file system that can't be written there is no journal, not even a whole one."""
-    file = JournalFile(own_disk.folder / "journal.db")
-    open_journal(file, NOW)
-    file.close()
-    own_disk.make_read_only()
-    with pytest.raises(JournalFailed, match=r"journal\.db"):
-        open_journal(JournalFile(own_disk.folder / "journal.db"), NOW)
+    with own_disk:
+        file = JournalFile(own_disk.folder / "journal.db")
+        open_journal(file, NOW)
+        file.close()
+        own_disk.make_read_only()
+        with pytest.raises(JournalFailed, match=r"journal\.db"):
+            open_journal(JournalFile(own_disk.folder / "journal.db"), NOW)
 
 
 def test_disk_full(disk: SmallDisk) -> None:
     """On a full disk writes fail whole; with space again they succeed, and nothing else was lost."""
-    file = JournalFile(disk.folder / "journal.db")
-    open_journal(file, NOW)
-    written = 0
-    with pytest.raises(JournalFailed, match=disk.complaint):
-        for n in range(100):
-            file.write([Change(records=[encode(active(f"j{n:03}", 10_000 * "x"))], term=n)])
-            written = n + 1
-    assert written > 10
-    disk.grow()
-    file.write([Change(records=[encode(active("after"))])])
-    file.close()
-    contents = read(disk.folder / "journal.db")
-    assert set(by_id(contents)) == {*(f"j{n:03}" for n in range(written)), "after"}
-    assert (contents.highest_term, contents.set_aside) == (written - 1, ())
+    with disk:
+        file = JournalFile(disk.folder / "journal.db")
+        open_journal(file, NOW)
+        written = 0
+        with pytest.raises(JournalFailed, match=disk.complaint):
+            for n in range(100):
+                file.write([Change(records=[encode(active(f"j{n:03}", 10_000 * "x"))], term=n)])
+                written = n + 1
+        assert written > 10
+        disk.grow()
+        file.write([Change(records=[encode(active("after"))])])
+        file.close()
+        contents = read(disk.folder / "journal.db")
+        assert set(by_id(contents)) == {*(f"j{n:03}" for n in range(written)), "after"}
+        assert (contents.highest_term, contents.set_aside) == (written - 1, ())
 
 
 def test_full_before_the_first_write(disk: SmallDisk) -> None:
     """A journal that has no place to begin says so; nothing is set aside."""
-    disk.fill()
-    with pytest.raises(JournalFailed):
-        open_journal(JournalFile(disk.folder / "journal.db"), NOW)
-    assert damaged(disk.folder / "journal.db") == []
+    with disk:
+        disk.fill()
+        with pytest.raises(JournalFailed):
+            open_journal(JournalFile(disk.folder / "journal.db"), NOW)
+        assert damaged(disk.folder / "journal.db") == []
 
 
 def test_damaged_and_full(disk: SmallDisk) -> None:
     """A damaged journal that can't be set aside for want of space stays as it is until it can."""
-    path = disk.folder / "journal.db"
-    file = JournalFile(path)
-    open_journal(file, NOW)
-    for n in range(20):
-        file.write([Change(records=[encode(active(f"j{n:03}", 10_000 * "x"))])])
-    file.close()
-    with path.open("r+b") as damage:
-        damage.seek(30 * 4096)
-        damage.write(os.urandom(4096))
-    before = path.read_bytes()
-    disk.fill()
-    with pytest.raises(JournalFailed):
-        open_journal(JournalFile(path), NOW)
-    assert path.read_bytes() == before
-    disk.make_room()
-    assert len(read(path).jobs) >= 15
+    with disk:
+        path = disk.folder / "journal.db"
+        file = JournalFile(path)
+        open_journal(file, NOW)
+        for n in range(20):
+            file.write([Change(records=[encode(active(f"j{n:03}", 10_000 * "x"))])])
+        file.close()
+        with path.open("r+b") as damage:
+            damage.seek(30 * 4096)
+            damage.write(os.urandom(4096))
+        before = path.read_bytes()
+        disk.fill()
+        with pytest.raises(JournalFailed):
+            open_journal(JournalFile(path), NOW)
+        assert path.read_bytes() == before
+        disk.make_room()
+        assert len(read(path).jobs) >= 15
 
 
 # --- writing ------------------------------------------------------------------
