@@ -24,14 +24,12 @@ class Steps:
     :param end: called once when the step is reached; in a real process it does not return.
     :param at: the number of the step, from 1; 0 never ends anything.
     :ivar names: what the steps were.
-    :ivar unanswered: what the host waits for.
     """
 
     _end: Callable[[], None]
     at: int = 0
     names: list[str] = field(init=False, factory=list)
     ended: bool = field(init=False, default=False)
-    unanswered: dict[Deferred[Any], None] = field(init=False, factory=dict)
 
     def reach(self, name: str) -> bool:
         """One step more. Says whether the host still lives."""
@@ -75,16 +73,13 @@ class _Seam:
             return method
 
         def call(*args: Any, **kwargs: Any) -> Deferred[Any]:
-            answer: Deferred[Any] = Deferred()
-            self._steps.unanswered[answer] = None
             if not self._steps.reach(f"before {name}"):
-                return answer
+                return Deferred()
+            answer: Deferred[Any] = Deferred()
 
             def answered(result: object) -> None:
-                if self._steps.reach(f"after {name}"):
-                    del self._steps.unanswered[answer]
-                    if not answer.called:
-                        answer.callback(result)
+                if self._steps.reach(f"after {name}") and not answer.called:
+                    answer.callback(result)
 
             method(*args, **kwargs).addBoth(answered)
             return answer

@@ -20,9 +20,6 @@ from flynnhost.testing.containers import FakeContainers
 from flynnhost.testing.journal import MemoryJournal
 from flynnhost.testing.seams import Steps, armed_containers, armed_journal
 
-_ENDED: list[Steps] = []
-"""What processes that were killed wait for, for ever."""
-
 
 def a_job(job_id: str, url: str = "busybox:latest", **config: Any) -> Job:
     """A job that a test can do without describing."""
@@ -82,9 +79,8 @@ class World:
         """End the run as by a kill -9. What is on disk stays there."""
         self.steps.ended = True
         # Nothing reaches the engine or the disk any more. What still waits is ended here, lest it go on
-        # whenever the garbage collector comes to it; what can't be ended it must not come to.
+        # whenever the garbage collector comes to it.
         self.agent._background.cancel()
-        _ENDED.append(self.steps)
         self.journal = self.journal.crash()
 
     def pass_time(self, seconds: float) -> None:
