@@ -23,6 +23,7 @@ from flynnhost.model import (
     VolumeBinding,
 )
 from flynnhost.wire_job import (
+    LONGEST,
     WireArtifact,
     WireCheck,
     WireConfig,
@@ -95,7 +96,7 @@ def to_nanoseconds(seconds: float) -> int:
     nanoseconds = round(seconds * _NANOSECONDS)
     if nanoseconds < _EXACT_BELOW:
         return nanoseconds
-    return int(Decimal(f"{seconds:.15g}").scaleb(9))
+    return min(int(Decimal(f"{seconds:.15g}").scaleb(9)), LONGEST)
 
 
 def to_seconds(nanoseconds: int) -> float:

@@ -13,11 +13,14 @@ from msgspec import Meta, Struct
 
 _INT64_MAX = 2**63 - 1
 
+LONGEST = _INT64_MAX
+"""Nanoseconds of the longest duration that Go's programs know."""
+
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 UserId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Amount = Annotated[int, Meta(ge=1, le=_INT64_MAX)]
 Count = Annotated[int, Meta(ge=0, le=_INT64_MAX)]
-Nanoseconds = Annotated[int, Meta(ge=0, le=_INT64_MAX)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=LONGEST)]
 StopTimeout = Annotated[int, Meta(ge=0, le=3600 * 10**9)]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flynnhost.canonical import canonical
+from flynnhost.canonical import canonical, parse_canonical
 from flynnhost.encoded import EncodedJobs
 from flynnhost.errors import BadSyntax, FlynnHostError, InvalidField
 from flynnhost.http.decode import (
@@ -543,6 +543,14 @@ def test_a_batch_is_encoded_in_the_one_way(job: dict[str, Any]) -> None:
     assert jobs.encoded() == [canonical(decode_job(text, "job1"))]
     assert jobs.ids() == ["job1"]
     assert jobs == [decode_job(text, "job1")]
+
+
+@pytest.mark.parametrize("interval", [2**63 - 1, 2**63 - 400, 9_223_372_036_854_775_000])
+def test_the_longest_durations_are_read_again(interval: int) -> None:
+    """What a duration is rounded to is no longer than what can be read."""
+    ports = [{"service": {"name": "web", "check": {"interval": interval}}}]
+    job = decode_job(json.dumps(with_config(ports=ports)).encode(), "job1")
+    assert parse_canonical(canonical(job)) == job
 
 
 def test_one_job_may_be_written_in_many_ways() -> None:
