@@ -8,6 +8,7 @@ thread, all callbacks are made on it, and no method blocks.
 from __future__ import annotations
 
 from flynnhost.interfaces.agent import Check, IAgent
+from flynnhost.interfaces.attach import AttachQuery, IAttachClient, IAttachment
 from flynnhost.interfaces.cluster import (
     Following,
     ICluster,
@@ -38,6 +39,7 @@ from flynnhost.interfaces.journal import IJournal, JournalContents
 from flynnhost.interfaces.sessions import ISessionConnector, ISessionTransport, ISessionUser
 
 __all__ = [
+    "AttachQuery",
     "Bind",
     "Check",
     "ContainerSpec",
@@ -46,6 +48,8 @@ __all__ = [
     "Following",
     "HostFeed",
     "IAgent",
+    "IAttachClient",
+    "IAttachment",
     "ICluster",
     "IClusterHosts",
     "IContainerListener",
