@@ -9,17 +9,11 @@ in another process, and the caller in this one; they do as little as they can.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn
 
 from benchmarks.cluster import large, series
 from benchmarks.cluster.batches import BatchMaker
@@ -28,6 +22,7 @@ from benchmarks.cluster.clusters import Cluster
 from benchmarks.cluster.findings import Findings
 from benchmarks.cluster.processes import LeaderProcess
 from benchmarks.cluster.series import Kind
+from benchmarks.program import conditions, end_when_told, publish, tell
 
 QUICK = {"rounds": 1, "scale": 0.2, "challenge": 100_000}
 
@@ -79,11 +74,11 @@ def measure(given: argparse.Namespace, directory: Path) -> Findings:
     """All of it."""
     findings = Findings(_conditions(given))
     for number in range(given.rounds):
-        _tell(f"round {number + 1} of {given.rounds}: Klein alone")
+        tell(f"round {number + 1} of {given.rounds}: Klein alone")
         findings.bare.append(_bare(directory))
         for count in given.hosts:
             for kind in kinds(count, given.scale):
-                _tell(f"round {number + 1} of {given.rounds}: {_in_words(kind)}")
+                tell(f"round {number + 1} of {given.rounds}: {_in_words(kind)}")
                 _series(findings, kind, directory)
     if given.challenge:
         _challenge(findings, max(given.hosts), given.challenge, directory)
@@ -104,20 +99,20 @@ def _challenge(findings: Findings, count: int, jobs: int, directory: Path) -> No
     with ExitStack() as undo:
         cluster = Cluster(directory, count, undo)
         findings.joined.append(cluster.join())
-        _tell(f"{count} hosts that do nothing")
+        tell(f"{count} hosts that do nothing")
         findings.rested.append(cluster.rest())
         kind = Kind(count, 1000, 10, jobs)
-        _tell(f"the challenge: {_in_words(kind)}")
-        findings.challenge = series.run(kind, cluster.leader, cluster.hosts, _tell)
+        tell(f"the challenge: {_in_words(kind)}")
+        findings.challenge = series.run(kind, cluster.leader, cluster.hosts, tell)
         for more in (Kind(count, 1, 1, 1000), Kind(count, 100, 1, 20_000)):
-            _tell(f"beside these: {_in_words(more)}")
+            tell(f"beside these: {_in_words(more)}")
             findings.crowded.append(series.run(more, cluster.leader, cluster.hosts))
         for request in large.requests(count):
-            _tell(f"beside these: {request.what}")
+            tell(f"beside these: {request.what}")
             findings.served.append(large.serve(request, cluster.leader))
-        _tell("beside these: nothing")
+        tell("beside these: nothing")
         findings.rested.append(cluster.rest())
-        _tell("another leader")
+        tell("another leader")
         findings.replaced.append(cluster.replace_leader())
 
 
@@ -139,17 +134,12 @@ def _bare(directory: Path) -> float:
 def main() -> None:
     """Run from the command line."""
     given = options()
-    signal.signal(signal.SIGTERM, _end)
+    end_when_told()
     began = monotonic()
     with tempfile.TemporaryDirectory(prefix="flynn-bench-") as directory:
         findings = measure(given, Path(directory))
-    _tell(f"all of it took {(monotonic() - began) / 60:.1f} minutes")
-    print(findings.text())
-    if given.report:
-        given.report.parent.mkdir(parents=True, exist_ok=True)
-        given.report.write_text(findings.text())
-    if given.json:
-        given.json.write_text(json.dumps(findings.json(), indent=1))
+    tell(f"all of it took {(monotonic() - began) / 60:.1f} minutes")
+    publish(findings.text(), findings.json(), given.report, given.json)
 
 
 def _in_words(kind: Kind) -> str:
@@ -159,20 +149,10 @@ def _in_words(kind: Kind) -> str:
 
 
 def _conditions(given: argparse.Namespace) -> dict[str, str]:
-    return {
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
-        "load": f"{os.getloadavg()[0]:.1f} before; the figures of a machine that is busy say little",
+    return conditions() | {
         "rounds": f"{given.rounds}, each series with a new leader; from and to are the slowest and quickest",
         "a job": f"{len(BatchMaker(1, 1).body())} bytes as it is posted",
     }
-
-
-def _tell(what: str) -> None:
-    print(f"==> {what}", file=sys.stderr, flush=True)
-
-
-def _end(*_: object) -> NoReturn:
-    sys.exit(1)
 
 
 if __name__ == "__main__":

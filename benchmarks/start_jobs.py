@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
-import platform
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks.flynn_host import FlynnHost
 from benchmarks.host_process import HostProcess
 from benchmarks.jobs import Network
+from benchmarks.program import conditions, end_when_told, publish, tell
 from benchmarks.raw_docker import RawDocker
 from benchmarks.report import Report
 from benchmarks.rounds import Rounds
@@ -60,14 +56,14 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def measure(given: argparse.Namespace, directory: Path, undo: ExitStack) -> Report:
     """Set up what is compared, and compare it."""
-    _tell("starting an engine")
+    tell("starting an engine")
     engine = _engine(directory / "docker", undo)
-    _tell("starting flynn-host from cold")
+    tell("starting flynn-host from cold")
     cold_starts = [_cold_start(engine, directory, number) for number in range(given.cold_starts + 1)]
     process = _host(engine, directory, "bench", (f"--max-starts={given.at_once}",))
     undo.callback(process.stop)
     process.start()
-    load = os.getloadavg()[0]
+    before = conditions()
     client = engine.client()
     undo.callback(client.close)
     flynn_host = FlynnHost(process, client)
@@ -75,15 +71,15 @@ def measure(given: argparse.Namespace, directory: Path, undo: ExitStack) -> Repo
     undo.callback(raw.close)
     contenders: list[Contender] = [raw, flynn_host]
     if not given.without_swarm:
-        _tell("starting another engine, for Swarm")
+        tell("starting another engine, for Swarm")
         swarm = Swarm(_engine(directory / "swarm", undo), IMAGE)
         undo.callback(swarm.close)
         contenders.append(swarm)
-    rounds = Rounds(contenders, given.networks, IMAGE, given.singles, given.batch, given.settle, _tell)
+    rounds = Rounds(contenders, given.networks, IMAGE, given.singles, given.batch, given.settle, tell)
     rounds.warm_up()
     rounds.run(given.rounds)
     return Report(
-        conditions=_conditions(given, engine, load),
+        conditions=before | _conditions(given, engine),
         results=rounds.results,
         # The first one compiles what is already compiled on an installed host.
         cold_starts=cold_starts[1:],
@@ -97,17 +93,15 @@ def main() -> None:
     given = options()
     if reason := missing():
         sys.exit(reason)
-    signal.signal(signal.SIGTERM, _end)
+    end_when_told()
     directory = Path(tempfile.mkdtemp(prefix="flynn-bench-", dir=given.directory))
     try:
         with ExitStack() as undo:
-            undo.callback(_tell, "clearing away")
+            undo.callback(tell, "clearing away")
             report = measure(given, directory, undo)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(report.text())
-    if given.json:
-        given.json.write_text(json.dumps(report.json(), indent=1))
+    publish(report.text(), report.json(), None, given.json)
 
 
 def _engine(directory: Path, undo: ExitStack) -> Dockerd:
@@ -128,25 +122,15 @@ def _cold_start(engine: Dockerd, directory: Path, number: int) -> float:
         return process.start()
 
 
-def _conditions(given: argparse.Namespace, engine: Dockerd, load: float) -> dict[str, str]:
+def _conditions(given: argparse.Namespace, engine: Dockerd) -> dict[str, str]:
     client = engine.client()
     version = client.version()["Version"]
     client.close()
     return {
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
-        "load": f"{load:.1f} before the first job; the figures of a machine that is busy say little",
         "engine": f"Docker {version}, private, without iptables",
         "rounds": f"{given.rounds}, each with {given.singles} jobs one by one and {given.batch} at once",
         "at the same time": f"{given.at_once} creates and starts, by Docker alone as by flynn-host",
     }
-
-
-def _tell(what: str) -> None:
-    print(f"==> {what}", file=sys.stderr, flush=True)
-
-
-def _end(*_: object) -> NoReturn:
-    sys.exit(1)
 
 
 if __name__ == "__main__":
