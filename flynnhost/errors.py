@@ -64,6 +64,16 @@ class UnknownJob(FlynnHostError):
 
 
 @frozen
+class UnknownAttribute(FlynnHostError):
+    """This host has no such attribute."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"this host has no attribute {self.name!r}"
+
+
+@frozen
 class UnknownHost(FlynnHostError):
     """The cluster has no such host."""
 

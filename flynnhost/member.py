@@ -88,6 +88,7 @@ class Member(OrderedServices):
             identity.instance,
             identity.boot,
             invited=lambda: self._election.campaign(),
+            addr=addr,
         )
         presence = Presence(reactor, boottime, etcd, KEYS, host_record, lease_ttl)
         registration = Registration(reactor, etcd, ServiceKeys(KEYS.prefix), instance)

@@ -56,6 +56,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     :param boot: what tells this process from earlier ones of the host.
     :param resources: what the machine has: memory in bytes, cpu in thousandths of a core.
     :param draining: whether the host is to get no more jobs.
+    :param addr: where the host's HTTP API is reached, as ``HOST:PORT``.
     """
 
     host_id: str
@@ -66,6 +67,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     attributes: dict[str, str]
     resources: dict[str, int] = {}
     draining: bool = False
+    addr: str = ""
 
 
 class Report(_Message, frozen=True, tag="report"):
@@ -134,6 +136,12 @@ class Draining(_Message, frozen=True, tag="draining"):
     """Whether the host is to get no more jobs has changed."""
 
     draining: bool
+
+
+class Attributes(_Message, frozen=True, tag="attributes"):
+    """The host's attributes have changed; these are all of them."""
+
+    attributes: dict[str, str]
 
 
 # --- from the leader ---------------------------------------------------------
@@ -209,7 +217,17 @@ class Beat(_Message, frozen=True, tag="beat"):
 
 
 FromHost: TypeAlias = (
-    Hello | Report | EndedBefore | Accepted | Checked | Refused | Created | Ended | Draining | Beat
+    Hello
+    | Report
+    | EndedBefore
+    | Accepted
+    | Checked
+    | Refused
+    | Created
+    | Ended
+    | Draining
+    | Attributes
+    | Beat
 )
 FromLeader: TypeAlias = Welcome | Submit | Take | Drop | SetDraining | Campaign | Bye | Beat
 

@@ -240,6 +240,7 @@ class Host:
     :param down: the host is not connected; its jobs may go on or not.
     :param draining: the host is to get no more jobs.
     :param resources: what its machine has: memory in bytes, cpu in thousandths of a core.
+    :param addr: where its HTTP API is reached, as ``HOST:PORT``; empty if that is not known.
     """
 
     id: str
@@ -248,6 +249,7 @@ class Host:
     down: bool = False
     draining: bool = False
     resources: Mapping[str, int] = field(factory=dict)
+    addr: str = ""
 
 
 class HostEventKind(enum.Enum):

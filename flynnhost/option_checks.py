@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flynnhost.attributes import MAX_ATTRIBUTES, check_name, check_value
 from flynnhost.errors import InvalidField
 
 HOST_ID = re.compile(r"[A-Za-z0-9_.]{1,63}")
@@ -70,8 +71,12 @@ def _attributes(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise InvalidField("attributes", f"must be an object of texts, not {value!r}")
     for key, item in value.items():
-        if not key or not isinstance(item, str) or not (_is_unicode(key) and _is_unicode(item)):
-            raise InvalidField("attributes", f"must be an object of texts, not {key!r}: {item!r}")
+        try:
+            check_value(item, f"the value of {check_name(key, 'a name')!r}")
+        except InvalidField as e:
+            raise InvalidField("attributes", f"must be an object of texts: {e}") from e
+    if len(value) > MAX_ATTRIBUTES:
+        raise InvalidField("attributes", f"must not be more than {MAX_ATTRIBUTES}")
     return value
 
 

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost import __version__
+from flynnhost.agent.attributes import Attributes
 from flynnhost.agent.clearing import Clearing
 from flynnhost.agent.draining import Draining
 from flynnhost.agent.engine import EngineHealth
@@ -81,6 +82,7 @@ class Agent(Service):
     _output: JobOutput
     _clearing: Clearing
     _draining: Draining
+    _attributes: Attributes
     _failed: Callable[[str], None]
     _closed: str = field(init=False, default="the job journal has not been read yet")
     _since: datetime = field(init=False)
@@ -97,8 +99,8 @@ class Agent(Service):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """What the operator says of this host."""
-        return self.settings.attributes
+        """What is said of this host for schedulers."""
+        return self._attributes.now
 
     @property
     def resources(self) -> Mapping[str, int]:
@@ -161,6 +163,7 @@ class Agent(Service):
         self._table.restore(contents.jobs)
         self._intake.highest_term = contents.highest_term
         self._draining.now = contents.draining
+        self._attributes.restore(contents.attributes)
         for job in contents.jobs:
             if not job.ended:
                 self._ports.keep(job.id, job.host_ports)
@@ -217,7 +220,19 @@ class Agent(Service):
 
     def watch_draining(self, listener: Callable[[bool], None]) -> ISubscription:
         """See ``IAgent``."""
-        return self._draining.watch(listener)
+        return self._draining.listeners.add(listener)
+
+    def set_attribute(self, name: str, value: str) -> Deferred[None]:
+        """See ``IAgent``."""
+        return self._when_open(lambda: self._attributes.set(name, value), "it may be on disk or not")
+
+    def remove_attribute(self, name: str) -> Deferred[None]:
+        """See ``IAgent``."""
+        return self._when_open(lambda: self._attributes.remove(name), "it may be on disk or not")
+
+    def watch_attributes(self, listener: Callable[[Mapping[str, str]], None]) -> ISubscription:
+        """See ``IAgent``."""
+        return self._attributes.listeners.add(listener)
 
     def stop_job(self, job_id: str) -> Deferred[ActiveJob]:
         """See ``IAgent``."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 
 from flynnhost.agent.agent import Agent
+from flynnhost.agent.attributes import Attributes
 from flynnhost.agent.clearing import Clearing
 from flynnhost.agent.draining import Draining
 from flynnhost.agent.engine import EngineHealth
@@ -80,5 +81,6 @@ def build_agent(
         output=JobOutput(table, containers),
         clearing=Clearing(clock, host_id, table, containers),
         draining=Draining(journal),
+        attributes=Attributes(journal, settings.attributes),
         failed=failed,
     )

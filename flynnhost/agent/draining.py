@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.logger import Logger
 
-from flynnhost.interfaces import IJournal, ISubscription
+from flynnhost.agent.listeners import Listeners
+from flynnhost.interfaces import IJournal
 
 
 @define(eq=False)
@@ -15,13 +14,14 @@ class Draining:
     """It is on disk before anyone is told.
 
     :ivar now: how it is.
+    :ivar listeners: those who are told of each change.
     """
 
     log = Logger()
 
     _journal: IJournal
     now: bool = field(init=False, default=False)
-    _listeners: dict[_Listening, None] = field(init=False, factory=dict)
+    listeners: Listeners[bool] = field(init=False, factory=Listeners)
 
     async def set(self, draining: bool) -> None:
         """Have it so from now on.
@@ -33,21 +33,4 @@ class Draining:
             return
         self.now = draining
         self.log.info("This host drains" if draining else "This host drains no longer")
-        for listening in list(self._listeners):
-            listening.listener(draining)
-
-    def watch(self, listener: Callable[[bool], None]) -> ISubscription:
-        """Have somebody told of each change."""
-        listening = _Listening(self._listeners, listener)
-        self._listeners[listening] = None
-        return listening
-
-
-@frozen(eq=False)
-class _Listening:
-    _all: dict[_Listening, None]
-    listener: Callable[[bool], None]
-
-    def cancel(self) -> None:
-        """See ``ISubscription``."""
-        self._all.pop(self, None)
+        self.listeners.tell(draining)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flynnhost.agent.journal_file import Change, JournalFile, encode
+from flynnhost.agent.journal_file import Change, JournalFile, encode, encode_attribute
 from flynnhost.agent.journal_rescue import open_journal
 from flynnhost.errors import JournalFailed
 from flynnhost.gate import Gate
@@ -131,6 +131,14 @@ class SqliteJournal:
     def keep_draining(self, draining: bool) -> Deferred[None]:
         """See ``IJournal``."""
         return self._put(Change(draining=draining))
+
+    def keep_attribute(self, name: str, value: str | None) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._put(Change(attributes=[encode_attribute(name, value)]))
+
+    def forget_attribute(self, name: str) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._put(Change(attributes=[(name, None)]))
 
     def close(self) -> Deferred[None]:
         """See ``IJournal``. Fires within seconds, even if the disk hangs."""

@@ -42,13 +42,20 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS meta (
     key TEXT PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attributes (
+    name TEXT PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_aside (id TEXT, body BLOB, reason TEXT, at TEXT);
 """
 
 # Keys are read as bytes: one that is no text any more is a damaged record, not the end of the reading.
 SELECT_JOBS = "SELECT CAST(id AS BLOB), crc, body FROM jobs"
+SELECT_ATTRIBUTES = "SELECT CAST(name AS BLOB), crc, body FROM attributes"
 SELECT_TERM = "SELECT crc, body FROM meta WHERE key = 'highest_term'"
 SELECT_DRAINING = "SELECT crc, body FROM meta WHERE key = 'draining'"
+
+_DROP_JOB = "DELETE FROM jobs WHERE CAST(id AS BLOB) = ?"
+_DROP_ATTRIBUTE = "DELETE FROM attributes WHERE CAST(name AS BLOB) = ?"
 
 
 class Unreadable(ValueError):
@@ -57,12 +64,20 @@ class Unreadable(ValueError):
 
 @frozen
 class Change:
-    """Something to be written: records to put, IDs to drop, a term to remember, whether the host drains."""
+    """Something to be written.
+
+    :param records: of jobs, to put.
+    :param drop: IDs of jobs.
+    :param term: to remember, if it is the highest.
+    :param draining: whether the host drains, if that is to be said.
+    :param attributes: by their names records to put, or None to drop one.
+    """
 
     records: Sequence[tuple[str, bytes]] = ()
     drop: Sequence[str] = ()
     term: int = 0
     draining: bool | None = None
+    attributes: Sequence[tuple[str, bytes | None]] = ()
 
 
 def encode(job: ActiveJob) -> tuple[str, bytes]:
@@ -117,6 +132,25 @@ def decode_draining(crc: object, body: object) -> bool:
     :raises Unreadable: when it is damaged.
     """
     return _checked(crc, body) == b"1"
+
+
+def encode_attribute(name: str, value: str | None) -> tuple[str, bytes]:
+    """An attribute as a record."""
+    return name, msgspec.json.encode((name, value))
+
+
+def decode_attribute(name: bytes, crc: object, body: object) -> tuple[str, str | None]:
+    """The attribute of a row of ``SELECT_ATTRIBUTES``.
+
+    :raises Unreadable: when it is damaged.
+    """
+    try:
+        found = msgspec.json.decode(_checked(crc, body), type=tuple[str, str | None])
+    except ValueError as e:
+        raise Unreadable(str(e)) from e
+    if found[0].encode() != name:
+        raise Unreadable(f"it is of {found[0]!r}")
+    return found
 
 
 @define(eq=False)
@@ -238,7 +272,7 @@ class JournalFile:
             except Unreadable as e:
                 bad.append((key, body, str(e), now.isoformat()))
         if bad:
-            self._set_records_aside(bad)
+            self._set_records_aside(bad, _DROP_JOB)
         aside = [
             f"the record of job {key.decode(errors='backslashreplace')} ({reason}), "
             f"now in the table set_aside of {self.path}"
@@ -259,13 +293,33 @@ class JournalFile:
         except Unreadable as e:
             _put_meta(db, "draining", b"0")
             aside.append(f"whether the host drains ({e}); it does not now")
-        return JournalContents(tuple(jobs), self._term, draining, tuple(aside))
+        attributes = self._read_attributes(db, now, aside)
+        return JournalContents(tuple(jobs), self._term, draining, tuple(aside), attributes)
 
-    def _set_records_aside(self, bad: Sequence[tuple[bytes, object, str, str]]) -> None:
+    def _read_attributes(
+        self, db: sqlite3.Connection, now: datetime, aside: list[str]
+    ) -> dict[str, str | None]:
+        attributes, bad = {}, []
+        for key, crc, body in db.execute(SELECT_ATTRIBUTES):
+            try:
+                name, value = decode_attribute(key, crc, body)
+                attributes[name] = value
+            except Unreadable as e:
+                bad.append((key, body, str(e), now.isoformat()))
+        if bad:
+            self._set_records_aside(bad, _DROP_ATTRIBUTE)
+        aside += [
+            f"the attribute {key.decode(errors='backslashreplace')} ({reason}), "
+            f"now in the table set_aside of {self.path}; it is again as the options say"
+            for key, _, reason, _ in bad
+        ]
+        return attributes
+
+    def _set_records_aside(self, bad: Sequence[tuple[bytes, object, str, str]], drop: str) -> None:
         db = self._connected()
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT INTO set_aside VALUES (CAST(? AS TEXT), ?, ?, ?)", bad)
-        db.executemany("DELETE FROM jobs WHERE CAST(id AS BLOB) = ?", [(key,) for key, *_ in bad])
+        db.executemany(drop, [(key,) for key, *_ in bad])
         db.execute("COMMIT")
 
 
@@ -276,6 +330,11 @@ def _apply(db: sqlite3.Connection, change: Change) -> None:
         [(job_id, zlib.crc32(body), body) for job_id, body in change.records],
     )
     db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in change.drop])
+    for name, body in change.attributes:
+        if body is None:
+            db.execute("DELETE FROM attributes WHERE name = ?", (name,))
+        else:
+            db.execute("INSERT OR REPLACE INTO attributes VALUES (?, ?, ?)", (name, zlib.crc32(body), body))
     if change.draining is not None:
         _put_meta(db, "draining", b"%d" % change.draining)
 

@@ -13,17 +13,22 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
+from attrs import evolve
+
 from flynnhost.agent.journal_file import (
+    SELECT_ATTRIBUTES,
     SELECT_DRAINING,
     SELECT_JOBS,
     SELECT_TERM,
     Change,
     JournalFile,
     Unreadable,
+    decode_attribute,
     decode_draining,
     decode_row,
     decode_term,
     encode,
+    encode_attribute,
 )
 from flynnhost.errors import JournalFailed
 from flynnhost.interfaces import JournalContents
@@ -61,7 +66,7 @@ def _rescue(file: JournalFile, now: datetime, damage: str) -> JournalContents:
     except (OSError, sqlite3.Error) as e:
         raise JournalFailed(f"{file.path} is damaged ({damage}) and can't be set aside: {e}") from e
     lost = f"the whole journal ({damage}), now {aside}; {len(jobs)} jobs could still be read"
-    return JournalContents(contents.jobs, contents.highest_term, contents.draining, (lost,))
+    return evolve(contents, set_aside=(lost,))
 
 
 def _write_rescued(path: Path, jobs: dict[str, ActiveJob], rest: Change, now: datetime) -> None:
@@ -107,6 +112,7 @@ def _salvage(path: Path) -> tuple[dict[str, ActiveJob], Change]:
     """What can be read of a damaged file: the jobs, and the rest."""
     jobs: dict[str, ActiveJob] = {}
     term, draining = 0, None
+    attributes: list[tuple[str, bytes | None]] = []
     with suppress(*_DAMAGE), closing(_read_only(path)) as db:
         db.execute("PRAGMA writable_schema=ON")  # or SQLite reads nothing of a file that was cut short
         # Past a damaged page SQLite gives nothing more, so the rest is read from the other end.
@@ -116,7 +122,12 @@ def _salvage(path: Path) -> tuple[dict[str, ActiveJob], Change]:
             term = max((decode_term(*row) for row in db.execute(SELECT_TERM)), default=0)
         with suppress(*_DAMAGE):
             draining = any(decode_draining(*row) for row in db.execute(SELECT_DRAINING))
-    return jobs, Change(term=max([term, *(job.term for job in jobs.values())]), draining=draining)
+        with suppress(*_DAMAGE):
+            for row in db.execute(SELECT_ATTRIBUTES):
+                with suppress(Unreadable):
+                    attributes.append(encode_attribute(*decode_attribute(*row)))
+    term = max([term, *(job.term for job in jobs.values())])
+    return jobs, Change(term=term, draining=draining, attributes=attributes)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

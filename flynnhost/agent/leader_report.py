@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from attrs import define, field
@@ -12,7 +12,7 @@ from flynnhost.agent.leader_outgoing import Outgoing
 from flynnhost.agent.on_the_way import OnTheWay
 from flynnhost.canonical import canonical
 from flynnhost.interfaces import IAgent, ISubscription
-from flynnhost.messages import Created, Draining, Ended, EndedBefore, Report
+from flynnhost.messages import Attributes, Created, Draining, Ended, EndedBefore, Hello, Report
 from flynnhost.model import ActiveJob, EventKind, JobEvent
 
 
@@ -25,21 +25,20 @@ class JobReport:
     _agent: IAgent
     _on_the_way: OnTheWay
     _outgoing: Outgoing
-    _subscription: ISubscription | None = field(init=False, default=None)
-    _draining: ISubscription | None = field(init=False, default=None)
+    _subscriptions: list[ISubscription] = field(init=False, factory=list)
     # The jobs that are reported although this host does not have them yet.
     _early: set[str] = field(init=False, factory=set)
 
     @property
     def begun(self) -> bool:
         """Whether the leader is being told, or was."""
-        return self._subscription is not None
+        return bool(self._subscriptions)
 
-    def begin(self, past: int, draining: bool) -> None:
+    def begin(self, past: int, hello: Hello) -> None:
         """Begin with the jobs there are.
 
-        :param draining: what the leader thinks whether this host drains.
         :param past: of how many jobs that have ended the leader wants to know.
+        :param hello: what the leader was told as the session began.
         :raises NotReady: when this host does not know them yet.
         """
         # In one turn: what there is and what comes fit together.
@@ -47,25 +46,32 @@ class JobReport:
         active = [job for job in jobs.values() if not job.ended]
         ended = list(self._agent.latest_ended(past))
         before = EndedBefore(ended, len(active) + len(ended) == len(jobs))
-        self._subscription = self._agent.events.subscribe(self._job_changed)
+        self._subscriptions = [self._agent.events.subscribe(self._job_changed)]
         there = {job.id for job in active}
         early = {job_id: job for job_id, job in self._on_the_way.items() if job_id not in there}
         self._early = set(early)
         self._on_the_way.settled = self._settled
         self._outgoing.say_long(_pieces(before, active, list(early.values())))
-        self._draining = self._agent.watch_draining(self._drains)
-        if self._agent.draining != draining:
+        self._subscriptions += [
+            self._agent.watch_draining(self._drains),
+            self._agent.watch_attributes(self._attributes_changed),
+        ]
+        if self._agent.draining != hello.draining:
             self._drains(self._agent.draining)
+        if self._agent.attributes != hello.attributes:
+            self._attributes_changed(self._agent.attributes)
 
     def stop(self) -> None:
         """Tell nothing more."""
         self._early.clear()
-        for subscription in (self._subscription, self._draining):
-            if subscription is not None:
-                subscription.cancel()
+        for subscription in self._subscriptions:
+            subscription.cancel()
 
     def _drains(self, draining: bool) -> None:
         self._outgoing.say(Draining(draining))
+
+    def _attributes_changed(self, attributes: Mapping[str, str]) -> None:
+        self._outgoing.say(Attributes(dict(attributes)))
 
     def _job_changed(self, event_id: str, event: JobEvent) -> None:
         if event.job.ended:

@@ -69,6 +69,7 @@ class LeaderSession(Service):
     :param chance: gives numbers from 0 to below 1.
     :param spread: see ``SPREAD``.
     :param invited: called when the leader wants this host to become a candidate.
+    :param addr: where this host's HTTP API is reached, as ``HOST:PORT``.
     :ivar taking: takes what leaders send.
     """
 
@@ -83,6 +84,7 @@ class LeaderSession(Service):
     _chance: Callable[[], float] = random.random
     _spread: float = SPREAD
     _invited: Callable[[], None] = lambda: None
+    _addr: Callable[[], str] = lambda: ""
     _leader: ILeader | None = field(init=False, default=None)
     _welcomed_by: int = field(init=False, default=0)
     _numbers: count[int] = field(init=False, factory=lambda: count(1))
@@ -189,6 +191,7 @@ class LeaderSession(Service):
             dict(self._agent.attributes),
             dict(self._agent.resources),
             self._agent.draining,
+            self._addr(),
         )
         return LeaderTalk(
             self._clock,

@@ -156,7 +156,7 @@ class LeaderTalk:
         if self._timer is not None:
             self._timer.reset(self._beat)
         try:
-            self._report.begin(min(welcome.past, MAX_PAST), self._hello.draining)
+            self._report.begin(min(welcome.past, MAX_PAST), self._hello)
         except NotReady as e:
             self.end(str(e))
             return

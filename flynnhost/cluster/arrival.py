@@ -16,6 +16,7 @@ class Arrival:
     :param jobs: which go on.
     :param draining: whether it is to get no more jobs.
     :param resources: what its machine has: memory in bytes, cpu in thousandths of a core.
+    :param addr: where its HTTP API is reached, as ``HOST:PORT``; empty if that is not known.
     :param instance: what tells the host from another that was given the same ID; empty for one that
         is told by its link only.
     :param ended: the IDs of jobs that have ended, of which there may have been more.
@@ -30,3 +31,4 @@ class Arrival:
     ended_are_all: bool = True
     draining: bool = False
     resources: Mapping[str, int] = field(factory=dict)
+    addr: str = ""

@@ -17,6 +17,7 @@ from flynnhost.cluster.stored import Placed, placed_from
 from flynnhost.errors import InvalidField, NotReady
 from flynnhost.interfaces import IPrepared, ISessionTransport, Part
 from flynnhost.messages import (
+    Attributes,
     Beat,
     Bye,
     Created,
@@ -60,6 +61,9 @@ class ISessions(Protocol):
 
     def draining(self, session: HostSession, draining: bool) -> None:
         """The host is to get no more jobs, or some again."""
+
+    def attributes(self, session: HostSession, attributes: Mapping[str, str]) -> None:
+        """Something else is said of the host: this is all of it."""
 
     def over(self, session: HostSession) -> None:
         """The session has ended."""
@@ -186,6 +190,8 @@ class HostSession:
             self._sessions.ended(self, message)
         elif isinstance(message, Draining):
             self._sessions.draining(self, message.draining)
+        elif isinstance(message, Attributes):
+            self._sessions.attributes(self, message.attributes)
         else:
             self._requests.answered(message)
 

@@ -63,7 +63,7 @@ class Leader(Service):
     _now: Callable[[], datetime]
     term: int
     _host_id: str
-    _addr: str
+    addr: str
     _confirmed: Callable[[], bool] = _certain
     _expected: Collection[str] | None = ()
     _grace: float = GRACE
@@ -117,9 +117,9 @@ class Leader(Service):
         """Whether this host is to report before anything is placed, and has not."""
         return self._membership.waits_for(host_id)
 
-    def miss_host(self, host_id: str, instance: str) -> None:
+    def miss_host(self, host_id: str, instance: str, addr: str = "") -> None:
         """Wait for a host that an earlier leader had and that is not there: it is down, not gone."""
-        self._membership.missed(host_id, instance)
+        self._membership.missed(host_id, instance, addr)
 
     def invite(self, host_id: str) -> bool:
         """Ask a host to become a candidate, if there is a way to. Says whether there is."""
@@ -139,6 +139,7 @@ class Leader(Service):
             ended=ended,
             draining=host.draining,
             resources=host.resources,
+            addr=host.addr,
         )
         self._membership.join(arrival, link)
 
@@ -149,6 +150,10 @@ class Leader(Service):
     def host_draining(self, host_id: str, draining: bool) -> None:
         """Take note of a host that is to get no more jobs, or some again."""
         self._membership.set_draining(host_id, draining)
+
+    def host_attributes(self, host_id: str, attributes: Mapping[str, str]) -> None:
+        """Take note of what is said of a host now."""
+        self._state.set_attributes(host_id, attributes)
 
     def job_reported(self, host_id: str, job: Job) -> None:
         """Take note of a job that a host has, whoever sent it there."""
@@ -206,7 +211,7 @@ class Leader(Service):
 
     def leader(self) -> Mapping[str, Any]:
         """See ``ICluster``."""
-        return {"id": self._host_id, "addr": self._addr, "term": self.term, "since": self._since}
+        return {"id": self._host_id, "addr": self.addr, "term": self.term, "since": self._since}
 
     def submit(self, batch: Mapping[str, Sequence[Job]]) -> Deferred[list[Placement]]:
         """See ``ICluster``. Goes on to the end, whether the caller waits or not."""

@@ -104,11 +104,13 @@ class LocalHost(Service):
             jobs=active,
             draining=self._agent.draining,
             resources=self._agent.resources,
+            addr=self._leader.addr,
         )
         self._leader.add_host(host, self, self._agent.latest_ended(MAX_PAST))
         self._subscriptions = [
             self._agent.events.subscribe(self._happened),
             self._agent.watch_draining(partial(self._leader.host_draining, self._agent.host_id)),
+            self._agent.watch_attributes(partial(self._leader.host_attributes, self._agent.host_id)),
         ]
 
     def stopService(self) -> Deferred[None]:

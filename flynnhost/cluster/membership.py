@@ -191,11 +191,11 @@ class Membership:
         if member is not None and member.link is link and member.down_since is None:
             self._set_down(host_id, member)
 
-    def missed(self, host_id: str, instance: str) -> None:
+    def missed(self, host_id: str, instance: str, addr: str = "") -> None:
         """A host was there under an earlier leader and is not now: keep its place, unless it is back."""
         if host_id not in self._members:
             member = self._members[host_id] = _Member(None, instance)
-            self._state.add_host(Arrival(host_id, instance=instance))
+            self._state.add_host(Arrival(host_id, instance=instance, addr=addr))
             self._tell(HostEventKind.ADD, host_id)
             self._set_down(host_id, member)
 

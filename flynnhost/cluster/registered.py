@@ -100,7 +100,7 @@ class RegisteredHosts(Service):
             self._present.pop(record.id, None)
             self._instances.pop(record.id, None)
             if self._leader.waits_for(record.id):
-                self._leader.miss_host(record.id, record.instance)
+                self._leader.miss_host(record.id, record.instance, record.addr)
         self._tell()
 
     def mirror_synced(self) -> None:
@@ -116,7 +116,7 @@ class RegisteredHosts(Service):
         missed, self._members = self._members, {}
         for record in missed.values():
             if record.id not in self._present:
-                self._leader.miss_host(record.id, record.instance)
+                self._leader.miss_host(record.id, record.instance, record.addr)
         self._leader.expect(self._instances)
 
     # --- hosts that are given up ----------------------------------------------

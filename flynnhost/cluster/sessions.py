@@ -156,6 +156,7 @@ class Sessions:
                 ended_are_all=ended.all,
                 draining=hello.draining,
                 resources=hello.resources,
+                addr=hello.addr,
             )
             self._membership.join(arrival, session)
         self._reporting.pop(session, None)
@@ -175,6 +176,11 @@ class Sessions:
         """See ``ISessions``."""
         if self._by_host.get(session.host_id) is session:
             self._membership.set_draining(session.host_id, draining)
+
+    def attributes(self, session: HostSession, attributes: Mapping[str, str]) -> None:
+        """See ``ISessions``."""
+        if self._by_host.get(session.host_id) is session:
+            self._state.set_attributes(session.host_id, attributes)
 
     def over(self, session: HostSession) -> None:
         """See ``ISessions``: the host is down, unless another session took over."""

@@ -50,6 +50,7 @@ class _HostJobs:
     host: Whereabouts
     resources: Mapping[str, int]
     draining: bool
+    addr: str = ""
     down: bool = False
     jobs: dict[str, Placed] = field(factory=dict)
     unsure: set[str] = field(factory=set)
@@ -109,7 +110,9 @@ class ClusterState:
         self._past.grow_older()
         before = self._take_out_host(host_id)
         where = Whereabouts(host_id, arrival.instance)
-        host = _HostJobs(host_id, arrival.attributes, where, arrival.resources, arrival.draining)
+        host = _HostJobs(
+            host_id, arrival.attributes, where, arrival.resources, arrival.draining, arrival.addr
+        )
         self._hosts[host_id] = host
         for placed in arrival.jobs:
             self._put(placed)
@@ -129,6 +132,12 @@ class ClusterState:
     def set_draining(self, host_id: str, draining: bool) -> None:
         """Say of a host whether it is to get no more jobs."""
         self._get(host_id).draining = draining
+
+    def set_attributes(self, host_id: str, attributes: Mapping[str, str]) -> None:
+        """Say what is said of a host now, if it is there."""
+        host = self._hosts.get(host_id)
+        if host is not None:
+            host.attributes = attributes
 
     def remove_host(self, host_id: str) -> None:
         """Remove a host and its jobs, if it is there; where these were is remembered."""
@@ -327,7 +336,7 @@ class ClusterState:
 
 def _as_host(host: _HostJobs) -> Host:
     jobs = StoredJobs(host.jobs)
-    return Host(host.id, host.attributes, jobs, host.down, host.draining, host.resources)
+    return Host(host.id, host.attributes, jobs, host.down, host.draining, host.resources, host.addr)
 
 
 def _same_host(one: Whereabouts, other: Whereabouts) -> bool:

@@ -33,6 +33,11 @@ class _WireDraining(Struct, forbid_unknown_fields=True):
     draining: bool
 
 
+class _WireAttribute(Struct, forbid_unknown_fields=True):
+    value: str
+
+
+_attribute = msgspec.json.Decoder(_WireAttribute)
 _draining = msgspec.json.Decoder(_WireDraining)
 
 MAX_JOB_BYTES = 512 * 1024
@@ -122,6 +127,18 @@ def decode_draining(body: bytes) -> bool:
     """
     try:
         return _draining.decode(_not_empty(body)).draining
+    except DECODING_ERRORS as e:
+        raise decoding_error(e, body) from None
+
+
+def decode_attribute(body: bytes) -> str:
+    """The value that an attribute is to have.
+
+    :raises InvalidField: when the body does not say so.
+    :raises BadSyntax: when the body is no JSON.
+    """
+    try:
+        return _attribute.decode(_not_empty(body)).value
     except DECODING_ERRORS as e:
         raise decoding_error(e, body) from None
 

@@ -52,7 +52,8 @@ def host_pieces(host: Host, jobs: str = "full") -> Iterator[bytes]:
     :param jobs: ``full``, ``ids`` for their IDs only, or ``none``.
     """
     state = "down" if host.down else "draining" if host.draining else ""
-    head = encode_json(WireHost(host.id, _full(host.attributes), state, dict(host.resources) or None))[:-1]
+    resources = dict(host.resources) or None
+    head = encode_json(WireHost(host.id, _full(host.attributes), state, resources, host.addr))[:-1]
     if jobs == "none" or not host.jobs:
         yield head + b"}"
         return

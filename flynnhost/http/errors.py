@@ -42,6 +42,7 @@ _TABLE: dict[type[BaseException], _Answer] = {
     errors.InvalidField: _Answer(400, "validation_error"),
     errors.UnknownJob: _NO_OBJECT,
     errors.UnknownHost: _NO_OBJECT,
+    errors.UnknownAttribute: _NO_OBJECT,
     errors.JobConflict: _CONFLICT,
     errors.HostNotReady: _CONFLICT,
     errors.DuplicateHost: _CONFLICT,

@@ -11,7 +11,7 @@ from flynnhost.background import shielded
 from flynnhost.errors import InvalidField
 from flynnhost.http.bodies import empty_body, json_body, json_map
 from flynnhost.http.connection import read_body
-from flynnhost.http.decode import decode_job
+from flynnhost.http.decode import decode_attribute, decode_job
 from flynnhost.http.encode import encode_active_job, encode_job_event, encode_json, present_job
 from flynnhost.http.errors import json_errors
 from flynnhost.http.log_stream import LogResponse
@@ -109,6 +109,26 @@ class HostAPI:
         # Never cancelled, or a stream that comes all the same would have nobody to stop it.
         await shielded(stream.addCallbacks(response.streaming, response.unavailable))
         await response.when_over()
+
+    @app.route("/attributes", methods=["GET"])
+    def attributes(self, request: Request) -> bytes:
+        """What is said of this host for schedulers."""
+        negotiate(request, JSON)
+        return json_body(request, encode_json(self._agent.attributes))
+
+    @app.route("/attributes/<path:name>", methods=["PUT"])
+    async def set_attribute(self, request: Request, name: str) -> bytes:
+        """Say something of this host."""
+        check_json_body(request)
+        value = decode_attribute(read_body(request))
+        await shielded(self._agent.set_attribute(name, value))
+        return empty_body(request)
+
+    @app.route("/attributes/<path:name>", methods=["DELETE"])
+    async def remove_attribute(self, request: Request, name: str) -> bytes:
+        """Say it no more."""
+        await shielded(self._agent.remove_attribute(name))
+        return empty_body(request)
 
     @app.route("/status", methods=["GET"])
     def status(self, request: Request) -> bytes:

@@ -44,6 +44,7 @@ class WireHost(Struct, omit_defaults=True, gc=False):
     metadata: dict[str, str] | None = None
     state: str = ""
     resources: dict[str, int] | None = None
+    addr: str = ""
 
 
 class WireHostEvent(Struct, gc=False):

@@ -31,7 +31,7 @@ class IAgent(Interface):
     """
 
     host_id: str = Attribute("this host's ID")
-    attributes: Mapping[str, str] = Attribute("what the operator says of this host")
+    attributes: Mapping[str, str] = Attribute("what is said of this host for schedulers")
     resources: Mapping[str, int] = Attribute(
         "what the machine has: memory in bytes, cpu in thousandths of a core"
     )
@@ -75,6 +75,23 @@ class IAgent(Interface):
 
     def watch_draining(listener: Callable[[bool], None]) -> ISubscription:
         """Call a listener with each change of ``draining``."""
+
+    def set_attribute(name: str, value: str) -> Deferred[None]:
+        """Say something of this host, until something else is said. Fires when that is on disk.
+
+        :raises InvalidField: when the ``name`` or the ``value`` can't be, or these were too many.
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def remove_attribute(name: str) -> Deferred[None]:
+        """Say no more of this, until it is said again. Fires when that is on disk.
+
+        :raises UnknownAttribute: when this host has no such attribute.
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def watch_attributes(listener: Callable[[Mapping[str, str]], None]) -> ISubscription:
+        """Call a listener with each change of ``attributes``."""
 
     def stop_job(job_id: str) -> Deferred[ActiveJob]:
         """End a job: TERM, a grace, KILL. Fires with the job when it has ended.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
@@ -17,6 +17,7 @@ class JournalContents:
 
     :param highest_term: the highest leader's term this host has seen.
     :param draining: whether this host is to get no more jobs from leaders.
+    :param attributes: what was said of this host at run time; None for what was removed.
     :param set_aside: in words, what could not be read and where it was put.
     """
 
@@ -24,6 +25,7 @@ class JournalContents:
     highest_term: int = 0
     draining: bool = False
     set_aside: tuple[str, ...] = ()
+    attributes: Mapping[str, str | None] = field(factory=dict)
 
 
 class IJournal(Interface):
@@ -51,6 +53,19 @@ class IJournal(Interface):
 
     def keep_draining(draining: bool) -> Deferred[None]:
         """Remember whether this host is to get no more jobs from leaders. Fires when that is on disk.
+
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def keep_attribute(name: str, value: str | None) -> Deferred[None]:
+        """Remember an attribute that this host has been given, or None for one that was removed. Fires
+        when that is on disk.
+
+        :raises JournalFailed: when it could not be written.
+        """
+
+    def forget_attribute(name: str) -> Deferred[None]:
+        """Forget what was remembered of an attribute. Fires when that is on disk.
 
         :raises JournalFailed: when it could not be written.
         """

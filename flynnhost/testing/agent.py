@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from flynnhost.attributes import check_name, check_value
 from flynnhost.canonical import digest
 from flynnhost.errors import (
     FlynnHostError,
@@ -19,6 +20,7 @@ from flynnhost.errors import (
     JobNotRunning,
     NoLeader,
     NotReady,
+    UnknownAttribute,
     UnknownHost,
     UnknownJob,
 )
@@ -102,6 +104,7 @@ class FakeAgent:
     signals: list[tuple[str, int]] = field(factory=list)
     _jobs: dict[str, ActiveJob] = field(init=False, factory=dict)
     _draining: Feed[bool] = field(init=False, factory=lambda: Feed("draining"))
+    _attributes: Feed[Mapping[str, str]] = field(init=False, factory=lambda: Feed("attributes"))
 
     def jobs(self) -> Mapping[str, ActiveJob]:
         """See ``IAgent.jobs``."""
@@ -146,6 +149,34 @@ class FakeAgent:
     def watch_draining(self, listener: Callable[[bool], None]) -> ISubscription:
         """See ``IAgent.watch_draining``."""
         return self._draining.subscribe(lambda _, draining: listener(draining))
+
+    def set_attribute(self, name: str, value: str) -> Deferred[None]:
+        """See ``IAgent.set_attribute``."""
+
+        def said(_: None) -> None:
+            check_name(name, "name")
+            check_value(value, "value")
+            self._say_attributes({**self.attributes, name: value})
+
+        return self._held().addCallback(said)
+
+    def remove_attribute(self, name: str) -> Deferred[None]:
+        """See ``IAgent.remove_attribute``."""
+
+        def said(_: None) -> None:
+            if name not in self.attributes:
+                raise UnknownAttribute(name)
+            self._say_attributes({key: value for key, value in self.attributes.items() if key != name})
+
+        return self._held().addCallback(said)
+
+    def _say_attributes(self, attributes: Mapping[str, str]) -> None:
+        self.attributes = attributes
+        self._attributes.publish("", attributes)
+
+    def watch_attributes(self, listener: Callable[[Mapping[str, str]], None]) -> ISubscription:
+        """See ``IAgent.watch_attributes``."""
+        return self._attributes.subscribe(lambda _, attributes: listener(attributes))
 
     def stop_job(self, job_id: str) -> Deferred[ActiveJob]:
         """See ``IAgent.stop_job``; the job ends at once."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flynnhost.agent.journal_file import Change, Unreadable, decode, encode
+from flynnhost.agent.journal_file import Change, Unreadable, decode, encode, encode_attribute
 from flynnhost.errors import JournalFailed
 from flynnhost.interfaces import IJournal, JournalContents
 from flynnhost.model import ActiveJob
@@ -33,6 +34,7 @@ class _Disk:
     records: dict[str, bytes] = field(factory=dict)
     term: int = 0
     draining: bool = False
+    attributes: dict[str, bytes] = field(factory=dict)
 
     def apply(self, change: Change) -> None:
         self.records.update(change.records)
@@ -41,6 +43,10 @@ class _Disk:
         self.term = max(self.term, change.term)
         if change.draining is not None:
             self.draining = change.draining
+        for name, body in change.attributes:
+            self.attributes.pop(name, None)
+            if body is not None:
+                self.attributes[name] = body
 
 
 @implementer(IJournal)
@@ -100,6 +106,14 @@ class MemoryJournal:
         """See ``IJournal.keep_draining``."""
         return self._put(Change(draining=draining))
 
+    def keep_attribute(self, name: str, value: str | None) -> Deferred[None]:
+        """See ``IJournal.keep_attribute``."""
+        return self._put(Change(attributes=[encode_attribute(name, value)]))
+
+    def forget_attribute(self, name: str) -> Deferred[None]:
+        """See ``IJournal.forget_attribute``."""
+        return self._put(Change(attributes=[(name, None)]))
+
     def close(self) -> Deferred[None]:
         """See ``IJournal.close``; what is held back is waited for."""
         closed: Deferred[None] = Deferred()
@@ -156,7 +170,9 @@ class MemoryJournal:
         self._waiting.clear()
         self._stop_timer()
         after = MemoryJournal(self._clock, self.delay, self.trouble, self.open_trouble)
-        after._disk = _Disk(dict(self._disk.records), self._disk.term, self._disk.draining)
+        after._disk = evolve(
+            self._disk, records=dict(self._disk.records), attributes=dict(self._disk.attributes)
+        )
         return after
 
     # --- the disk -------------------------------------------------------------
@@ -168,7 +184,10 @@ class MemoryJournal:
                 jobs.append(decode(record))
             except Unreadable as e:
                 bad.append(f"the record of job {record[0]} ({e})")
-        return JournalContents(tuple(jobs), self._disk.term, self._disk.draining, tuple(bad))
+        attributes = dict(
+            msgspec.json.decode(body, type=tuple[str, str | None]) for body in self._disk.attributes.values()
+        )
+        return JournalContents(tuple(jobs), self._disk.term, self._disk.draining, tuple(bad), attributes)
 
     def _put(self, change: Change) -> Deferred[None]:
         if self._crashed:

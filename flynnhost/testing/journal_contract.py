@@ -251,6 +251,28 @@ class JournalContract:
         assert not (await rig.read()).draining
 
     @contract
+    async def test_attributes(self, rig: JournalRig) -> None:
+        """What was said at run time is remembered, also that something was removed, until it is forgotten."""
+        assert (await rig.read()).attributes == {}
+        journal = await rig.opened()
+        await journal.keep_draining(True)
+        texts = {"zone": "a", "": "", "ä/=\n'": "\N{SNOWMAN}"}
+        await gatherResults([journal.keep_attribute(name, value) for name, value in texts.items()])
+        await gatherResults([journal.keep_attribute("zone", None), journal.keep_attribute("disk", "ssd")])
+        assert await journal.keep_attribute("disk", "nvme") is None
+        await journal.close()
+        contents = await rig.read()
+        assert contents.attributes == {**texts, "zone": None, "disk": "nvme"}
+        assert (contents.draining, contents.set_aside) == (True, ())
+        journal = await rig.opened()
+        for name in (*texts, "never there"):
+            assert await journal.forget_attribute(name) is None
+        await journal.close()
+        await failed(journal.keep_attribute("late", "1"))
+        await failed(journal.forget_attribute("disk"))
+        assert (await rig.read()).attributes == {"disk": "nvme"}
+
+    @contract
     async def test_forget(self, rig: JournalRig) -> None:
         """Jobs that are forgotten are gone, those that never were there too; others remain."""
         journal = await rig.opened()

@@ -13,7 +13,7 @@ from flynnhost.interfaces import IContainerListener, IContainers, IJournal
 _CONTAINER_STEPS = frozenset({"create", "start", "inspect", "kill", "remove", "pull", "list_containers"})
 """The calls of ``IContainers`` that are steps of a job's life."""
 
-_JOURNAL_STEPS = frozenset({"write", "forget", "keep_draining"})
+_JOURNAL_STEPS = frozenset({"write", "forget", "keep_draining", "keep_attribute", "forget_attribute"})
 """The calls of ``IJournal`` that are steps of a job's life."""
 
 

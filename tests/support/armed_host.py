@@ -73,6 +73,14 @@ class ArmingJournal:
         """See ``IJournal``."""
         return self._inner.keep_draining(draining)
 
+    def keep_attribute(self, name: str, value: str | None) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._inner.keep_attribute(name, value)
+
+    def forget_attribute(self, name: str) -> Deferred[None]:
+        """See ``IJournal``."""
+        return self._inner.forget_attribute(name)
+
     def close(self) -> Deferred[None]:
         """See ``IJournal``."""
         return self._inner.close()

@@ -99,7 +99,6 @@ def test_one_dash(words: list[str], name: str, value: Any) -> None:
         (["--id", "h-1"], "id must have no dash: job IDs are HOST-UUID, so 'h-1' would be ambiguous"),
         (["--id="], "id must be a text, not ''"),
         (["--attribute", "zone"], "attribute must be KEY=VALUE, not 'zone'"),
-        (["--attribute", "a=\udcff"], "attributes must be an object of texts, not 'a': '\\udcff'"),
         (["--state-dir="], "state-dir must be a text, not ''"),
         (["--listen="], "listen must be a text, not ''"),
         (["--docker", "ssh://h"], "docker must begin with unix:// or tcp://, not 'ssh://h'"),
@@ -139,6 +138,12 @@ def test_options_of_etcd() -> None:
         etcd_password_file="/word",
         lease_ttl=9,
     )
+
+
+def test_bad_attribute() -> None:
+    """What is no text in Unicode is refused, with the name of the attribute."""
+    told = refused("--attribute", "a=\udcff")
+    assert told.endswith("the value of 'a' must be a text in Unicode, not '\\udcff'")
 
 
 def test_file(tmp_path: Path) -> None:

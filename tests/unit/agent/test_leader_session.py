@@ -458,6 +458,29 @@ def test_drains(rig: Rig) -> None:
     assert rig.end.said[-2:] == [messages.Draining(draining=False), messages.Draining(draining=True)]
 
 
+def test_attributes(rig: Rig) -> None:
+    """It says what is said of it and where it is reached as it comes, and each change after its report."""
+    rig.agent.attributes = {"zone": "a"}
+    rig.host._addr = lambda: "192.0.2.7:1113"
+    rig.host.follow(LEADER)
+    rig.pass_time(1)
+    hello = rig.end.said[0]
+    assert isinstance(hello, messages.Hello)
+    assert (hello.attributes, hello.addr) == ({"zone": "a"}, "192.0.2.7:1113")
+    rig.agent.set_attribute("zone", "b")
+    rig.say(Welcome(7, 5.0))
+    rig.agent.set_attribute("disk", "ssd")
+    rig.settle()
+    assert rig.end.said[-2:] == [
+        messages.Attributes({"zone": "b"}),
+        messages.Attributes({"zone": "b", "disk": "ssd"}),
+    ]
+    rig.host.follow(None)
+    rig.settle()
+    rig.agent.set_attribute("zone", "c")
+    assert rig.end.said[-1] == messages.Attributes({"zone": "b", "disk": "ssd"})
+
+
 def test_told_to_drain(rig: Rig) -> None:
     """What the leader says of that is answered when it is on disk, or is refused."""
     rig.joined()

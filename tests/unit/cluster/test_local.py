@@ -77,7 +77,7 @@ def test_joins(rig: Rig) -> None:
     rig.agent.accept([job("a"), job("b")], 0)
     rig.agent.end("a", 0)
     rig.local.startService()
-    assert list(rig.leader.hosts()) == [Host("h1", {"zone": "a"}, (job("b"),))]
+    assert list(rig.leader.hosts()) == [Host("h1", {"zone": "a"}, (job("b"),), addr="10.0.0.1:1113")]
 
 
 def test_not_ready(rig: Rig) -> None:
@@ -274,3 +274,16 @@ def test_draining(rig: Rig) -> None:
     rig.local.stopService()
     rig.agent.set_draining(True, 0)
     assert not rig.leader.host("h1").draining
+
+
+def test_attributes(rig: Rig) -> None:
+    """What is said of it, and where it is reached, the leader knows of its own host too."""
+    rig.agent.attributes = {"zone": "a"}
+    rig.local.startService()
+    host = rig.leader.host("h1")
+    assert (host.attributes, host.addr) == ({"zone": "a"}, "10.0.0.1:1113")
+    rig.agent.set_attribute("zone", "b")
+    assert rig.leader.host("h1").attributes == {"zone": "b"}
+    rig.local.stopService()
+    rig.agent.set_attribute("zone", "c")
+    assert rig.leader.host("h1").attributes == {"zone": "b"}

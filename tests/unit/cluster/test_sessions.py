@@ -30,6 +30,7 @@ from flynnhost.messages import (
     BEAT,
     MAX_PAST,
     Accepted,
+    Attributes,
     Beat,
     Bye,
     Campaign,
@@ -145,6 +146,26 @@ def test_draining(rig: Rig) -> None:
     end.say(Draining(draining=False))
     assert not rig.lead7.leader.host("h1").draining
     assert rig.lead7.submit({"h1": [job("a")]}) == []
+
+
+def test_attributes(rig: Rig) -> None:
+    """What is said of a host, and where it is reached, it says as it comes; the first also as it changes."""
+    end = rig.connect()
+    end.say(Hello("h1", "i", "b", 1, 0, {"zone": "a"}, addr="192.0.2.7:1113"))
+    end.report()
+    host = rig.lead7.leader.host("h1")
+    assert (dict(host.attributes), host.addr) == ({"zone": "a"}, "192.0.2.7:1113")
+    end.say(Attributes({"zone": "b"}))
+    assert rig.lead7.leader.host("h1").attributes == {"zone": "b"}
+    assert rig.lead7.leader.host("h1").addr == "192.0.2.7:1113"
+
+
+def test_attributes_of_a_session_that_is_over(rig: Rig) -> None:
+    """What an older session says of a host counts no more."""
+    old = rig.joined()
+    rig.connect().hello(number=2).report().say(Attributes({"zone": "new"}))
+    old.say(Attributes({"zone": "old"}))
+    assert rig.lead7.leader.host("h1").attributes == {"zone": "new"}
 
 
 @pytest.mark.parametrize("refused", [True, False])

@@ -157,6 +157,50 @@ def test_status(client: MemoryConnection) -> None:
     assert asked(client, "GET", "/host/status").json == {"id": "h1", "jobs": 0}
 
 
+def test_attributes(client: MemoryConnection, agent: FakeAgent) -> None:
+    """What is said of a host is told, changed and removed, whatever its name."""
+    assert asked(client, "GET", "/host/attributes").json == {}
+    for path, name in [("zone", "zone"), ("a%2Fb/c", "a/b/c"), ("%C3%A4%20", "ä "), ("x=", "x=")]:
+        for value in ("1", "ü \n", ""):
+            body = json.dumps({"value": value}).encode()
+            answer = asked(client, "PUT", f"/host/attributes/{path}", body)
+            assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
+            assert agent.attributes[name] == value
+    assert asked(client, "GET", "/host/attributes").json == {"zone": "", "a/b/c": "", "ä ": "", "x=": ""}
+    for path in ("zone", "a/b%2Fc", "%C3%A4%20"):
+        answer = asked(client, "DELETE", f"/host/attributes/{path}")
+        assert (answer.status, answer.body) == (200, b"")
+    assert agent.attributes == {"x=": ""}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{}", "body"),
+        (b'{"value":1}', "value"),
+        (b'{"value":null}', "value"),
+        (b'{"value":"a","more":1}', "more"),
+        (b'"a"', "body"),
+        (b'{"value":"\\u0000"}', "value"),
+    ],
+)
+def test_bad_attribute(client: MemoryConnection, agent: FakeAgent, body: bytes, field: str) -> None:
+    """A body that says no value changes nothing."""
+    error = assert_error(asked(client, "PUT", "/host/attributes/zone", body), 400, "validation_error")
+    assert error["detail"] == {"field": field}
+    assert agent.attributes == {}
+
+
+def test_bad_attribute_name(client: MemoryConnection) -> None:
+    """So it is with a name that can't be; one that is not there can't be removed."""
+    answer = asked(client, "PUT", f"/host/attributes/{'x' * 251}", b'{"value":""}')
+    assert assert_error(answer, 400, "validation_error")["detail"] == {"field": "name"}
+    assert_error(asked(client, "DELETE", "/host/attributes/zone"), 404, "object_not_found")
+    assert_error(asked(client, "PUT", "/host/attributes/zone", b""), 400, "syntax_error")
+    text = asked(client, "PUT", "/host/attributes/zone", b'{"value":""}', Content_Type="text/plain")
+    assert_error(text, 415, "unsupported_media_type")
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/nope", "/host", "/host/", "/host/nope", "/host/jobs/a/b/c", "/host/jobs/a%2Fb/c"]
 )
@@ -172,6 +216,8 @@ def test_unknown_path(client: MemoryConnection, path: str, method: str) -> None:
         ("POST", "/host/jobs", {"GET", "HEAD"}),
         ("POST", "/host/jobs/j1", {"GET", "HEAD", "PUT", "DELETE"}),
         ("BREW", "/host/status", {"GET", "HEAD"}),
+        ("DELETE", "/host/attributes", {"GET", "HEAD"}),
+        ("GET", "/host/attributes/zone", {"PUT", "DELETE"}),
         ("GET", "/host/jobs/j1/signal/9", {"PUT"}),
         ("OPTIONS", "/health", {"GET", "HEAD"}),
         ("PUT", "/cluster/jobs", {"POST"}),

@@ -245,7 +245,7 @@ def agent(rig: Rig) -> FakeAgent:
 
 def test_drains(rig: Rig, agent: FakeAgent) -> None:
     """An operator says whether a host drains; it is shown, with what the host has, and jobs are refused."""
-    host = {"id": "h1", "resources": {"memory": 1024, "cpu": 2000}}
+    host = {"id": "h1", "resources": {"memory": 1024, "cpu": 2000}, "addr": "10.0.0.1:1113"}
     assert rig.hosts() == [host]
     for _ in range(2):
         answer = rig.ask("PUT", "/cluster/hosts/h1/drain", {"draining": True})
