@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -10,28 +9,15 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from flynnhost.errors import EngineUnavailable
+from flynnhost.threads import DaemonThreadPool, daemon_thread
 
 T = TypeVar("T")
 
 
 class EngineReactor(IReactorTime, IReactorFromThreads):
     """What calls in threads need of a reactor."""
-
-
-def _daemon_thread(*args: Any, **kwargs: Any) -> threading.Thread:
-    return threading.Thread(*args, daemon=True, **kwargs)
-
-
-class DaemonThreadPool(ThreadPool):
-    """Threads that start when they are needed and never hold up the end of the process."""
-
-    threadFactory = staticmethod(_daemon_thread)  # type: ignore[assignment]
-
-    def __init__(self, name: str, threads: int) -> None:
-        super().__init__(minthreads=0, maxthreads=threads, name=name)
 
 
 @define(eq=False)
@@ -102,7 +88,7 @@ class Lane:
             self._pool.stop()
             self._reactor.callFromThread(_fire, ended)
 
-        _daemon_thread(target=thd_stop, name=f"docker-{self.name}-stop").start()
+        daemon_thread(target=thd_stop, name=f"docker-{self.name}-stop").start()
         return ended.addTimeout(within, self._reactor, lambda _result, _timeout: None)
 
     def _finished(self, result: Deferred[Any], ok: bool, value: Any) -> None:
