@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 import flynnhost
+from flynnhost.cli.context import host_url_option
+from flynnhost.cli.program import Program
+
+_SECTIONS = {
+    "Jobs": {
+        "ps": "ps",
+    },
+    "This host": {
+        "daemon": "daemon",
+    },
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Program,
+    sections=_SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 host unreachable, 4 not found, 5 conflict, "
+    "6 not now, 125 job not started, 126 and 127 its program can't be run, 128+N signal N, "
+    "else the job's own. "
+    "'flynn-host COMMAND --help' has examples.",
+)
 @click.version_option(flynnhost.__version__, prog_name="flynn-host")
+@host_url_option
 def main() -> None:
     """Run jobs in containers on this host, as a member of a Flynn cluster."""
-
-
-@main.command(
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def daemon(options: tuple[str, ...]) -> None:
-    """Run this host in the foreground.
-
-    Takes the options of "twistd flynn-host"; "flynn-host daemon --help" lists them.
-    """
-    from twisted.scripts import twistd  # it chooses the reactor, so not before it is needed
-
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "flynn-host", *options]
-    twistd.run()

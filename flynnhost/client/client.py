@@ -1,0 +1,205 @@
+"""A client of a host for programs on Twisted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import treq.client
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+
+from flynnhost.client import calls
+from flynnhost.client.address import HostAddress
+from flynnhost.client.answers import Answer
+from flynnhost.client.calls import Call
+from flynnhost.client.errors import BadAnswer, HostUnreachable, NoAnswer
+from flynnhost.client.values import ActiveJob, Host, Hosts, Job, Leader, Placement, Readiness
+
+T = TypeVar("T")
+
+CONNECT_WITHIN = 10.0
+"""Seconds for a connection to be made."""
+
+_LOST = (
+    ConnectError,
+    ConnectionClosed,
+    ConnectingCancelledError,
+    DNSLookupError,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+    PotentialDataLoss,
+)
+
+
+@define(eq=False)
+class Client:
+    """Asks one host. Every method can fail with any ``ClientError``; each has a deadline.
+
+    :param address: the host.
+    :param http: what sends requests; one with connections of its own if none is given.
+    """
+
+    _reactor: Any
+    address: HostAddress
+    _http: treq.client.HTTPClient | None = None
+    _pool: HTTPConnectionPool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = HTTPConnectionPool(self._reactor, persistent=True)
+        if self._http is None:
+            agent = Agent(self._reactor, connectTimeout=CONNECT_WITHIN, pool=self._pool)
+            self._http = treq.client.HTTPClient(agent)
+
+    def close(self) -> Deferred[None]:
+        """Close the connections that are kept. Fires when they are closed."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
+
+    async def run(self, call: Call[T]) -> T:
+        """What the host answers.
+
+        :raises ClientError: see ``flynnhost.client.errors``.
+        """
+        return call.read(await self.ask(call))
+
+    async def ask(self, call: Call[T]) -> Answer:
+        """The answer as it comes, an error too.
+
+        :raises HostUnreachable: when there is no connection, or none any more.
+        :raises NoAnswer: when it takes too long.
+        :raises BadAnswer: when it is no HTTP.
+        """
+
+        def too_late(_result: object, within: float) -> Failure:
+            return Failure(NoAnswer(self.address.url, within))
+
+        work = Deferred.fromCoroutine(self._ask(call))
+        return await work.addTimeout(call.within, self._reactor, onTimeoutCancel=too_late)
+
+    async def _ask(self, call: Call[T]) -> Answer:
+        assert self._http is not None  # noqa: S101  # made above
+        url = self.address.url + call.target
+        try:
+            response = await self._http.request(
+                call.method, url, headers=_headers(call.all_headers()), data=call.body, unbuffered=True
+            )
+            body = await response.content()
+        except CancelledError:
+            raise
+        except _LOST as e:
+            if any(reason.check(CancelledError) for reason in getattr(e, "reasons", ())):
+                raise CancelledError from e
+            raise HostUnreachable(self.address.url, reason_of(e)) from e
+        except Exception as e:
+            raise BadAnswer(self.address.url, f"{type(e).__name__}: {e}") from e
+        return Answer(self.address.url, response.code, body, lower_headers(response))
+
+    # --- the host: its jobs -----------------------------------------------------
+
+    async def jobs(self) -> Mapping[str, ActiveJob]:
+        """All jobs of the host by ID, ended ones too."""
+        return await self.run(calls.jobs())
+
+    async def job(self, job_id: str) -> ActiveJob:
+        """One job of the host."""
+        return await self.run(calls.job(job_id))
+
+    async def run_job(self, job: Job) -> ActiveJob:
+        """See ``calls.run_job``."""
+        return await self.run(calls.run_job(job))
+
+    async def stop_job(self, job_id: str, stop_timeout: float = 10.0) -> None:
+        """See ``calls.stop_job``."""
+        await self.run(calls.stop_job(job_id, stop_timeout))
+
+    async def signal_job(self, job_id: str, number: int) -> None:
+        """Send a running job a signal."""
+        await self.run(calls.signal_job(job_id, number))
+
+    async def host_status(self) -> Any:
+        """See ``calls.host_status``."""
+        return await self.run(calls.host_status())
+
+    async def attributes(self) -> Mapping[str, str]:
+        """What is said of the host for schedulers."""
+        return await self.run(calls.attributes())
+
+    async def set_attribute(self, name: str, value: str) -> None:
+        """See ``calls.set_attribute``."""
+        await self.run(calls.set_attribute(name, value))
+
+    async def remove_attribute(self, name: str) -> None:
+        """Say something no more."""
+        await self.run(calls.remove_attribute(name))
+
+    # --- the cluster ------------------------------------------------------------
+
+    async def hosts(self, jobs: str = "none") -> Hosts:
+        """See ``calls.hosts``."""
+        return await self.run(calls.hosts(jobs))
+
+    async def host(self, host_id: str, jobs: str = "none") -> Host:
+        """See ``calls.host``."""
+        return await self.run(calls.host(host_id, jobs))
+
+    async def drain(self, host_id: str, draining: bool) -> None:
+        """Place no more jobs on a host, or again."""
+        await self.run(calls.drain(host_id, draining))
+
+    async def forget_job(self, host_id: str, job_id: str) -> None:
+        """See ``calls.forget_job``."""
+        await self.run(calls.forget_job(host_id, job_id))
+
+    async def commit_jobs(self, batch: Mapping[str, Sequence[Job]]) -> Sequence[Placement]:
+        """See ``calls.commit_jobs``."""
+        return await self.run(calls.commit_jobs(batch))
+
+    async def leader(self) -> Leader:
+        """Who leads the cluster."""
+        return await self.run(calls.leader())
+
+    # --- health -----------------------------------------------------------------
+
+    async def health(self) -> Any:
+        """Whether the process serves at all."""
+        return await self.run(calls.health())
+
+    async def readiness(self) -> Readiness:
+        """See ``calls.readiness``."""
+        return await self.run(calls.readiness())
+
+
+def _headers(given: Mapping[str, str]) -> Headers:
+    headers = Headers()
+    for name, value in given.items():
+        headers.setRawHeaders(name, [value])
+    return headers
+
+
+def lower_headers(response: Any) -> dict[str, str]:
+    """The headers of a response by their names in lower case."""
+    return {
+        name.decode("latin-1").lower(): values[-1].decode("latin-1")
+        for name, values in response.headers.getAllRawHeaders()
+    }
+
+
+def reason_of(error: BaseException) -> str:
+    """What happened to a connection, in words."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return reason_of(reasons[-1].value)
+    return str(error) or type(error).__name__

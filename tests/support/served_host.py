@@ -1,0 +1,64 @@
+"""A host's API on a port of this machine, with a host behind it that tests move along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest_twisted
+from click.testing import Result
+from twisted.internet.defer import Deferred
+
+from flynnhost.client.address import HostAddress
+from flynnhost.http.open_streams import OpenStreams
+from flynnhost.http.site import build_site
+from flynnhost.model import Artifact, ContainerConfig, Host, Job
+from flynnhost.testing.agent import FakeAgent, FakeCluster
+from tests.support.waiting import until
+
+Run = Callable[..., Deferred[Result]]
+"""Runs a command, for which it is given the arguments."""
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+
+in_the_reactor: Callable[[Test], Test] = pytest_twisted.ensureDeferred
+"""Makes a test of a coroutine."""
+
+
+def job(job_id: str, *cmd: str, image: str = "busybox:latest", **more: Any) -> Job:
+    """A job as a host takes it."""
+    return Job(job_id, Artifact(image), ContainerConfig(cmd=cmd), **more)
+
+
+class ServedHost:
+    """The API, served on the reactor that is given."""
+
+    def __init__(self, reactor: Any, host_id: str = "h1") -> None:
+        self.reactor = reactor
+        self.agent = FakeAgent(reactor, host_id)
+        self.cluster = FakeCluster()
+        site, self.streams = build_site(reactor, self.agent, self.cluster)
+        assert isinstance(self.streams, OpenStreams)
+        self._port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.cluster.add_host(Host(host_id, addr=self.address.netloc))
+
+    @property
+    def address(self) -> HostAddress:
+        """Where it is."""
+        return HostAddress("127.0.0.1", self._port.getHost().port)
+
+    def add(self, *jobs: Job, running: bool = True) -> None:
+        """Jobs come, and run."""
+        for each in jobs:
+            self.agent.accept([each], 0)
+            if running:
+                self.agent.run(each.id)
+
+    async def close(self) -> None:
+        """Close everything; the clients must have closed their connections."""
+        await self._port.stopListening()
+        await until(self.reactor, lambda: not len(self.streams), "the streams to end")
+        await until(self.reactor, self._all_closed, "the connections to close")
+
+    def _all_closed(self) -> bool:
+        return not any("HTTPChannel" in repr(reader) for reader in self.reactor.getReaders())
