@@ -25,6 +25,7 @@ from flynnhost.cluster.election import SoloElection
 from flynnhost.cluster.leader import Leader
 from flynnhost.cluster.local import LocalHost
 from flynnhost.cluster.role import LeaderRole, Leading
+from flynnhost.facts import HostFacts
 from flynnhost.http.listener import Listener
 from flynnhost.http.site import build_site
 from flynnhost.interfaces import IContainers, IEtcd, IJournal
@@ -105,18 +106,23 @@ def build_host(
         LocalHost(agent, leader, foreseeing, taking.on_the_way, taking.take).setServiceParent(service)
         return Leading(service, leader)
 
+    def listening() -> list[str]:
+        return listener.addresses
+
     role = LeaderRole(leading)
     member: Member | None = None
     if etcd is None:
         before = [_AtTheEnd(state_dir.release)]
         election: Service = SoloElection(reactor, agent.begin_term, role)
-        site, streams = build_site(reactor, agent, role)
+        following = None
     else:
         before = [_AtTheEnd(state_dir.release), _AtTheEnd(etcd.close)]
         identity = Identity(settings.id, state_dir.instance(), epoch)
         member = Member(reactor, boottime, etcd, identity, agent, role, addr, since, settings.lease_ttl)
         election = StartedAfter(agent.opened, member)
-        site, streams = build_site(reactor, agent, role, member.following)
+        following = member.following
+    facts = HostFacts(reactor, settings, agent, now, addr, listening, member)
+    site, streams = build_site(reactor, agent, role, following, facts.gather)
     listener = Listener(reactor, settings.listen, site, streams)
     host = OrderedServices(reactor)
     for service in (*before, agent, role, listener, election):

@@ -106,6 +106,7 @@ class Member(OrderedServices):
         presence.add(self._election)
         follower.add(self._follow)
         follower.add(self._election.leader_changed)
+        self._presence = presence
         for service in (self._session, follower, presence, registration, self._election):
             service.setServiceParent(self)
         self.taking = self._session.taking
@@ -115,6 +116,11 @@ class Member(OrderedServices):
             lambda: self._session.joined_term,
             follower.add,
         )
+
+    @property
+    def lease_remaining(self) -> float:
+        """For how many seconds at least etcd keeps this host's lease; 0 if that is not known."""
+        return self._presence.remaining
 
     def leads(self) -> bool:
         """Whether it is certain that this host leads."""

@@ -35,6 +35,7 @@ from flynnhost.errors import JournalFailed, NotReady, StaleTerm, TookTooLong
 from flynnhost.gate import Gate
 from flynnhost.interfaces import (
     Check,
+    EngineFacts,
     IAgent,
     IContainers,
     IJournal,
@@ -111,6 +112,11 @@ class Agent(Service):
     def draining(self) -> bool:
         """Whether this host is to get no more jobs from leaders."""
         return self._draining.now
+
+    @property
+    def engine_facts(self) -> EngineFacts | None:
+        """What the container engine says of itself; None before it has."""
+        return self._engine.facts
 
     @property
     def highest_term(self) -> int:

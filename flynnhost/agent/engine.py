@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from flynnhost.background import Background, Periodic
 from flynnhost.errors import EngineRefused, EngineUnavailable
 from flynnhost.gate import Gate
-from flynnhost.interfaces import Check, IContainers
+from flynnhost.interfaces import Check, EngineFacts, IContainers
 
 PING_INTERVAL = 5.0
 """Seconds between two looks at an engine that seems well."""
@@ -18,7 +18,10 @@ PING_INTERVAL = 5.0
 
 @define(eq=False)
 class EngineHealth:
-    """Knows the engine by two signs: its events flow, and it answers pings."""
+    """Knows the engine by two signs: its events flow, and it answers pings.
+
+    :ivar facts: what it has said of itself; None before it has.
+    """
 
     log = Logger()
 
@@ -27,6 +30,8 @@ class EngineHealth:
     _background: Background
     _events: str = field(init=False, default="not connected yet")
     _answers: str = field(init=False, default="")
+    facts: EngineFacts | None = field(init=False, default=None)
+    _asked: bool = field(init=False, default=False)
     _there: Gate = field(init=False, factory=Gate)
     _periodic: Periodic = field(init=False)
 
@@ -55,6 +60,7 @@ class EngineHealth:
 
     def connected(self) -> None:
         """Events flow."""
+        self._asked = False  # it may be another one now
         self._changed(events="", answers="")
 
     def lost(self, reason: str) -> None:
@@ -72,6 +78,16 @@ class EngineHealth:
             self._changed(events=self._events, answers=str(e))
         else:
             self._changed(events=self._events, answers="")
+            if not self._asked:
+                self._asked = True
+                self._background.run(self._ask(), "asking the container engine what it is")
+
+    async def _ask(self) -> None:
+        try:
+            self.facts = await self._containers.about()
+        except (EngineUnavailable, EngineRefused) as e:
+            self._asked = False
+            self.log.info("The container engine does not say what it is: {reason}", reason=str(e))
 
     def _changed(self, events: str, answers: str) -> None:
         was_up = self.up

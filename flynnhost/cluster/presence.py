@@ -67,6 +67,11 @@ class Presence(Service):
         """Whether etcd has confirmed lately that this host is there, and so is heard of."""
         return self._registered and self._lease is not None and self._lease.valid()
 
+    @property
+    def remaining(self) -> float:
+        """For how many seconds at least etcd keeps this host's lease; 0 if that is not known."""
+        return max(0.0, self._lease.remaining()) if self._lease is not None else 0.0
+
     def add(self, user: IPresenceUser) -> None:
         """Have somebody told. Before the start."""
         self._users.append(user)

@@ -11,9 +11,9 @@ from docker.errors import APIError
 
 from flynnhost.containers import translate
 from flynnhost.containers.session import EngineSession, EngineSessions
-from flynnhost.containers.state import container_state, container_summary
+from flynnhost.containers.state import container_state, container_summary, engine_facts
 from flynnhost.errors import EngineRefused, EngineUnavailable, NoSuchContainer
-from flynnhost.interfaces import ContainerState, ContainerSummary
+from flynnhost.interfaces import ContainerState, ContainerSummary, EngineFacts
 
 
 @define(eq=False)
@@ -26,6 +26,11 @@ class EngineCalls:
         """See ``IContainers.ping``."""
         with self._asking(translate.nothing_special) as session:
             session.ping()
+
+    def thd_about(self) -> EngineFacts:
+        """See ``IContainers.about``."""
+        with self._asking(translate.nothing_special) as session:
+            return engine_facts(session.info(), session.version(api_version=False))
 
     def thd_create(self, name: str, body: dict[str, Any]) -> str:
         """Make a container of this body. Returns its ID."""

@@ -22,6 +22,7 @@ from flynnhost.interfaces import (
     ContainerSpec,
     ContainerState,
     ContainerSummary,
+    EngineFacts,
     IContainerListener,
     IContainers,
     ILogReceiver,
@@ -100,6 +101,10 @@ class DockerClient:
     def ping(self) -> Deferred[None]:
         """See ``IContainers.ping``."""
         return self._run(self._pinging, EngineCalls.thd_ping)
+
+    def about(self) -> Deferred[EngineFacts]:
+        """See ``IContainers.about``."""
+        return self._run(self._control, EngineCalls.thd_about)
 
     def pull(self, image: str, progress: Callable[[str], None]) -> Deferred[None]:
         """See ``IContainers.pull``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flynnhost.interfaces import ContainerState, ContainerSummary
+from flynnhost.interfaces import ContainerState, ContainerSummary, EngineFacts
 
 _WITH_A_PROCESS = ("running", "paused", "restarting")
 
@@ -37,6 +37,27 @@ def container_summary(data: Mapping[str, Any]) -> ContainerSummary:
         name=names[0].removeprefix("/"),
         labels=data.get("Labels") or {},
         running=data.get("State") in _WITH_A_PROCESS,
+    )
+
+
+def engine_facts(info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineFacts:
+    """What is worth telling of the answers to info and version."""
+
+    def text(value: object) -> str:
+        return value if isinstance(value, str) else ""
+
+    return EngineFacts(
+        version=text(version.get("Version")),
+        api_version=text(version.get("ApiVersion")),
+        root_dir=text(info.get("DockerRootDir")),
+        storage_driver=text(info.get("Driver")),
+        cgroup_version=text(info.get("CgroupVersion")),
+        memory_limit=info.get("MemoryLimit") is True,
+        cpu_limit=info.get("CpuCfsQuota") is True,
+        pids_limit=info.get("PidsLimit") is True,
+        ip_forwarding=info.get("IPv4Forwarding") is True,
+        bridge_iptables=info.get("BridgeNfIptables") is True,
+        live_restore=info.get("LiveRestoreEnabled") is True,
     )
 
 

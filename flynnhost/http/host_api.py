@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from attrs import define, field
 from klein import Klein
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
@@ -26,9 +30,21 @@ from flynnhost.model import Job, JobEvent
 _HIGHEST_SIGNAL = 64
 
 
+Facts = Callable[[], Deferred[Mapping[str, Any]]]
+"""Gives what is told of a host, as JSON values by name, soon. Never fails."""
+
+
+def no_facts() -> Deferred[Mapping[str, Any]]:
+    """Nothing is known."""
+    return succeed({})
+
+
 @define(eq=False)
 class HostAPI:
-    """The routes under ``/host``."""
+    """The routes under ``/host``.
+
+    :param facts: gives what is told of the host beside what the agent says.
+    """
 
     app = Klein()
     exact_routes(app)
@@ -37,6 +53,7 @@ class HostAPI:
     _clock: IReactorTime
     _agent: IAgent
     _streams: OpenStreams
+    _facts: Facts = no_facts
     _events: EventSource[JobEvent] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,10 +148,11 @@ class HostAPI:
         return empty_body(request)
 
     @app.route("/status", methods=["GET"])
-    def status(self, request: Request) -> bytes:
+    async def status(self, request: Request) -> bytes:
         """This host at a glance."""
         negotiate(request, JSON)
-        return json_body(request, encode_json(self._agent.status()))
+        facts = await self._facts()
+        return json_body(request, encode_json({**self._agent.status(), **facts}))
 
 
 def _signal_number(text: str) -> int:

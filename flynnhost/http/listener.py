@@ -50,6 +50,11 @@ class Listener(Service):
         numbers = (getattr(port.getHost(), "port", 0) for port in self._ports)
         return next((number for number in numbers if number), 0)
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens: ``ADDRESS:PORT``, or the path of a socket."""
+        return [_in_words(port.getHost()) for port in self._ports]
+
     def privilegedStartService(self) -> None:
         """Listen, before the rights to do so are given up.
 
@@ -96,6 +101,16 @@ def _with_backlog(description: str) -> str:
     if kind not in _WITH_BACKLOG or ":backlog=" in description:
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+def _in_words(address: object) -> str:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is not None and port is not None:
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = getattr(address, "name", None)
+    if isinstance(name, bytes):
+        return name.decode(errors="backslashreplace")
+    return str(address)
 
 
 def _reason(error: BaseException | None) -> str:

@@ -16,7 +16,7 @@ from flynnhost.http.cluster_api import ClusterAPI
 from flynnhost.http.errors import answer_failure
 from flynnhost.http.forwarding import ClusterResource, Forwarder
 from flynnhost.http.health_api import HealthAPI
-from flynnhost.http.host_api import HostAPI
+from flynnhost.http.host_api import Facts, HostAPI, no_facts
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.request import BoundedRequest
 from flynnhost.http.session_server import SESSION_PATH, SessionResource
@@ -95,6 +95,7 @@ def build_root(
     cluster: ICluster,
     streams: OpenStreams,
     following: Following | None = None,
+    facts: Facts = no_facts,
 ) -> Root:
     """The resources of the whole API; more can be put beside them with ``putChild``."""
     exact: dict[bytes, IResource] = {}
@@ -102,7 +103,7 @@ def build_root(
     if hosts is not None:
         exact[SESSION_PATH] = SessionResource(clock, hosts, streams)
     root = Root(HealthAPI(agent, cluster, following).app.resource(), exact)
-    root.putChild(b"host", HostAPI(clock, agent, streams).app.resource())
+    root.putChild(b"host", HostAPI(clock, agent, streams, facts).app.resource())
     api: IResource = ClusterAPI(clock, cluster, streams, agent.host_id, following).app.resource()
     if following is not None:
         api = ClusterResource(api, cluster, Forwarder(clock, agent.host_id, following, streams))
@@ -111,15 +112,20 @@ def build_root(
 
 
 def build_site(
-    reactor: Any, agent: IAgent, cluster: ICluster, following: Following | None = None
+    reactor: Any,
+    agent: IAgent,
+    cluster: ICluster,
+    following: Following | None = None,
+    facts: Facts = no_facts,
 ) -> tuple[APISite, OpenStreams]:
     """The site to listen with, and the streams to be closed before it is gone.
 
     :param following: what the host knows of other hosts that lead; None if there are no others.
+    :param facts: gives what is told of the host beside what the agent says.
     """
     streams = OpenStreams()
     site = APISite(
-        build_root(reactor, agent, cluster, streams, following),
+        build_root(reactor, agent, cluster, streams, following, facts),
         requestFactory=BoundedRequest,
         reactor=reactor,
         timeout=IDLE_TIMEOUT,

@@ -105,6 +105,29 @@ class ContainerSummary:
 
 
 @frozen
+class EngineFacts:
+    """What an engine says of itself, for operators. Empty where it does not say.
+
+    :param root_dir: where it keeps images and containers, on its own machine.
+    :param memory_limit: whether it can limit the memory of a container; so with the other limits.
+    :param ip_forwarding: whether its machine passes packets on to containers.
+    :param live_restore: whether containers outlive it.
+    """
+
+    version: str = ""
+    api_version: str = ""
+    root_dir: str = ""
+    storage_driver: str = ""
+    cgroup_version: str = ""
+    memory_limit: bool = False
+    cpu_limit: bool = False
+    pids_limit: bool = False
+    ip_forwarding: bool = False
+    bridge_iptables: bool = False
+    live_restore: bool = False
+
+
+@frozen
 class LogQuery:
     """Which part of a container's output is wanted.
 
@@ -182,6 +205,9 @@ class IContainers(Interface):
 
     def ping() -> Deferred[None]:
         """Fires when the engine answers. Has a lane of its own, never held up by other calls."""
+
+    def about() -> Deferred[EngineFacts]:
+        """Fires with what the engine says of itself."""
 
     def pull(image: str, progress: Callable[[str], None]) -> Deferred[None]:
         """Fetch an image. Fires when the engine has it.

@@ -77,6 +77,16 @@ class EngineLossContract:
     """Subclasses have a fixture ``rig`` that gives an ``EngineRig``, its engine up."""
 
     @contract
+    async def test_about(self, rig: EngineRig) -> None:
+        """An engine says what it is, unless it is gone."""
+        facts = await rig.containers.about()
+        assert facts.version
+        assert facts.api_version.startswith("1.")
+        assert facts.root_dir.startswith("/")
+        rig.go_down()
+        await failing(rig.containers.about(), EngineUnavailable)
+
+    @contract
     async def test_gone(self, rig: EngineRig) -> None:
         """While the engine is gone all calls fail; when it is back they work."""
         spec, container_id = rig.spec(), await rig.containers.create(rig.spec())

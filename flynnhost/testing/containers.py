@@ -33,6 +33,7 @@ from flynnhost.interfaces import (
     ContainerSpec,
     ContainerState,
     ContainerSummary,
+    EngineFacts,
     IContainerListener,
     IContainers,
     ILogReceiver,
@@ -80,6 +81,7 @@ class FakeContainers:
     :param deadline: how long a call to an engine that hangs takes to fail.
     :param inactivity: how long a pull from an engine that hangs takes to fail.
     :param every_image: whether all images are there; if not, those in ``images`` are.
+    :param facts: what the engine says of itself.
     :ivar delays: seconds that calls take by the name of the method; ``event`` is for what
         listeners hear and ``reconnect`` for a watch to connect.
     :ivar calls: how often each method was called.
@@ -95,6 +97,7 @@ class FakeContainers:
     deadline: float = 60.0
     inactivity: float = 120.0
     every_image: bool = True
+    facts: EngineFacts = field(factory=lambda: EngineFacts("20.10.24", "1.41", "/var/lib/docker"))
     images: set[str] = field(factory=set)
     pulls: dict[str, PullScript] = field(factory=dict)
     delays: dict[str, float] = field(factory=dict)
@@ -119,6 +122,10 @@ class FakeContainers:
     def ping(self) -> Deferred[None]:
         """See ``IContainers.ping``."""
         return self._call("ping", lambda: None)
+
+    def about(self) -> Deferred[EngineFacts]:
+        """See ``IContainers.about``."""
+        return self._call("about", lambda: self.facts)
 
     def pull(self, image: str, progress: Callable[[str], None]) -> Deferred[None]:
         """See ``IContainers.pull``."""

@@ -11,9 +11,10 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from flynnhost.containers.lanes import EngineReactor
+from flynnhost.looks import LooksReactor
 
 
-@implementer(EngineReactor)
+@implementer(EngineReactor, LooksReactor)
 class ThreadsReactor(Clock):
     """What threads hand over waits here until the test looks."""
 

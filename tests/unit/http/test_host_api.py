@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from flynnhost.errors import (
     StaleTerm,
     TookTooLong,
 )
-from flynnhost.http.site import APISite
+from flynnhost.http.site import APISite, build_site
 from flynnhost.interfaces import Check
 from flynnhost.model import Artifact, ContainerConfig, Job, Port
 from flynnhost.testing.agent import FakeAgent, FakeCluster
@@ -155,6 +156,23 @@ def test_ended_job(client: MemoryConnection, agent: FakeAgent) -> None:
 def test_status(client: MemoryConnection) -> None:
     """A host says how it is."""
     assert asked(client, "GET", "/host/status").json == {"id": "h1", "jobs": 0}
+
+
+def test_status_with_facts(clock: Clock, agent: FakeAgent, cluster: FakeCluster) -> None:
+    """With what else is known of it; a client that is gone before disturbs nobody."""
+    told: list[Deferred[Mapping[str, Any]]] = []
+
+    def facts() -> Deferred[Mapping[str, Any]]:
+        told.append(Deferred(lambda _: None))
+        return told[-1]
+
+    site, _ = build_site(clock, agent, cluster, facts=facts)
+    gone, client = (MemoryConnection(clock, site) for _ in range(2))
+    for each in (gone, client):
+        each.request("GET", "/host/status")
+    gone.lose()
+    told[1].callback({"solo": True})
+    assert client.answer().json == {"id": "h1", "jobs": 0, "solo": True}
 
 
 def test_attributes(client: MemoryConnection, agent: FakeAgent) -> None:
