@@ -67,10 +67,10 @@ class UnknownJob(FlynnHostError):
 class UnknownAttribute(FlynnHostError):
     """This host has no such attribute."""
 
-    name: str
+    attribute: str
 
     def __str__(self) -> str:
-        return f"this host has no attribute {self.name!r}"
+        return f"this host has no attribute {self.attribute!r}"
 
 
 @frozen

@@ -35,6 +35,20 @@ def address_of(context: Context, host: Host) -> HostAddress:
     )
 
 
+def client_of_host(context: Context, host_id: str) -> BlockingClient:
+    """What asks the host of an ID itself.
+
+    :raises CommandFailed: when it is not known where that is, or the host is down.
+    :raises ClientError: when it can't be asked for.
+    """
+    host = context.client.run(calls.host(host_id))
+    if host.state == "down":
+        raise CommandFailed(
+            f"host {host_id} is down; 'flynn-host list' shows the others", ExitCode.UNREACHABLE
+        )
+    return context.client_of(address_of(context, host))
+
+
 def jobs_of_all(context: Context) -> tuple[list[ActiveJob], Exception | None]:
     """The jobs of all hosts that can be reached, and why there may be more."""
     known = context.client.run(calls.hosts())

@@ -79,6 +79,14 @@ def explained(error: errors.ClientError) -> str:
     return f"{text}. {hint}" if hint else text
 
 
+_LISTS = {
+    "job_id": "'flynn-host ps -a' lists the jobs of a host.",
+    "host_id": "'flynn-host list' lists the hosts.",
+    "attribute": "'flynn-host attributes get' lists those that it has.",
+}
+"""What to look at when something is not there, by what it is."""
+
+
 def _hint(error: errors.ClientError) -> str:
     match error:
         case errors.HostUnreachable():
@@ -92,7 +100,7 @@ def _hint(error: errors.ClientError) -> str:
         case errors.Unavailable():
             return "Try again in some seconds; 'flynn-host doctor' shows what is missing."
         case errors.NotFound(code="object_not_found"):
-            return "'flynn-host ps -a' lists the jobs of a host."
+            return next((hint for about, hint in _LISTS.items() if about in error.detail), "")
         case errors.NotFound():
             return "Is that host of an older version?"
         case errors.Failure() if error.incident:

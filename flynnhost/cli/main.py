@@ -12,8 +12,17 @@ _SECTIONS = {
     "Jobs": {
         "ps": "ps",
     },
+    "Hosts": {
+        "list": "hosts",
+        "leader": "leader",
+        "attributes": "attributes",
+        "drain": "drain",
+        "undrain": "undrain",
+    },
     "This host": {
         "daemon": "daemon",
+        "version": "version",
+        "completion": "completion",
     },
 }
 

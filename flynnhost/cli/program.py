@@ -32,6 +32,10 @@ class Command(click.Command):
         super().format_epilog(ctx, formatter)
 
 
+class CommandGroup(Command, click.Group):
+    """Commands that belong together, under a name of their own; the help of the group has examples too."""
+
+
 @contextlib.contextmanager
 def _telling_apart() -> Iterator[None]:
     try:

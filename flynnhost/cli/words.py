@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from flynnhost.client.values import ActiveJob, Job, Status, known_time
@@ -88,3 +89,27 @@ def colour(active: ActiveJob) -> str:
         case Status.DONE:
             return "dim"
     return "red"
+
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count: float) -> str:
+    """A number of bytes, as people say it; empty for none."""
+    if count <= 0:
+        return ""
+    unit = 0
+    while count >= 1024 and unit < len(_SIZES) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.1f} {_SIZES[unit]}" if unit and count < 10 else f"{count:.0f} {_SIZES[unit]}"
+
+
+def cpus(thousandths: int) -> str:
+    """A number of CPUs, given in thousandths; empty for none."""
+    return f"{thousandths / 1000:g}" if thousandths > 0 else ""
+
+
+def pairs(mapping: Mapping[str, str]) -> str:
+    """Names with their values, in order, on one line."""
+    return ", ".join(" ".join(f"{name}={mapping[name]}".split()) for name in sorted(mapping))

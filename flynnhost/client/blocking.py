@@ -89,7 +89,7 @@ class BlockingClient:
         self.close()
 
     def _ask(self, call: Call[T], deadline: float) -> Answer:
-        connection = self._connection or self._connect()
+        connection = self._connection or self._connect(deadline)
         sock = connection.sock  # which the connection forgets as soon as an answer is to be its last
         _limit(sock, deadline)
         connection.request(call.method, call.target, call.body, call.all_headers())
@@ -105,12 +105,13 @@ class BlockingClient:
             self.close()
         return Answer(self.address.url, response.status, b"".join(pieces), headers)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=CONNECT_WITHIN)
+    def _connect(self, deadline: float) -> http.client.HTTPConnection:
+        within = min(CONNECT_WITHIN, max(0.001, deadline - time.monotonic()))
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=within)
         try:
             connection.connect()
         except TimeoutError as e:
-            raise HostUnreachable(self.address.url, f"no connection within {CONNECT_WITHIN:g} s") from e
+            raise HostUnreachable(self.address.url, f"no connection within {within:.2g} s") from e
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connection = connection
         return connection

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from flynnhost.client import values
 from flynnhost.client.answers import Answer, Read, as_json, as_value, nothing
+from flynnhost.client.status import HostStatus
 from flynnhost.client.values import ActiveJob, Host, Hosts, Job, Leader, Placement, Readiness
 
 T = TypeVar("T")
@@ -120,6 +121,11 @@ def set_attribute(name: str, value: str) -> Call[None]:
 def remove_attribute(name: str) -> Call[None]:
     """Say something no more."""
     return Call("DELETE", path("host", "attributes", name), nothing)
+
+
+def host_facts() -> Call[HostStatus]:
+    """The host at a glance, as far as is known here what it tells."""
+    return Call("GET", "/host/status", as_value(HostStatus))
 
 
 # --- the cluster ------------------------------------------------------------------

@@ -108,11 +108,14 @@ def retry_later(request: Request, message: str, detail: Any) -> bytes:
     return _write(request, _BUSY, message, detail)
 
 
+_NAMED = ("field", "job_id", "host_id", "attribute")
+
+
 def _detail(error: BaseException) -> Any:
     """What a program wants to know of the error: which field, job or host it is about."""
     if isinstance(error, errors.TookTooLong):
         return {"outcomes": dict(error.outcomes)} if error.outcomes else UNSET
-    named = {name: getattr(error, name) for name in ("field", "job_id", "host_id") if hasattr(error, name)}
+    named = {name: getattr(error, name) for name in _NAMED if hasattr(error, name)}
     return named or UNSET
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest_twisted
 from click.testing import Result
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from flynnhost.client.address import HostAddress
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.site import build_site
+from flynnhost.interfaces import ICluster
 from flynnhost.model import Artifact, ContainerConfig, Host, Job
 from flynnhost.testing.agent import FakeAgent, FakeCluster
 from tests.support.waiting import until
@@ -33,14 +34,19 @@ def job(job_id: str, *cmd: str, image: str = "busybox:latest", **more: Any) -> J
 class ServedHost:
     """The API, served on the reactor that is given."""
 
-    def __init__(self, reactor: Any, host_id: str = "h1") -> None:
+    def __init__(self, reactor: Any, host_id: str = "h1", cluster: ICluster | None = None) -> None:
         self.reactor = reactor
         self.agent = FakeAgent(reactor, host_id)
         self.cluster = FakeCluster()
-        site, self.streams = build_site(reactor, self.agent, self.cluster)
+        site, self.streams = build_site(reactor, self.agent, cluster or self.cluster, facts=self.told)
         assert isinstance(self.streams, OpenStreams)
         self._port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.facts: dict[str, Any] = {}
         self.cluster.add_host(Host(host_id, addr=self.address.netloc))
+
+    def told(self) -> Deferred[Mapping[str, Any]]:
+        """What its status tells beside what the agent says: ``facts``."""
+        return succeed(self.facts)
 
     @property
     def address(self) -> HostAddress:

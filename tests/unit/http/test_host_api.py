@@ -213,7 +213,8 @@ def test_bad_attribute_name(client: MemoryConnection) -> None:
     """So it is with a name that can't be; one that is not there can't be removed."""
     answer = asked(client, "PUT", f"/host/attributes/{'x' * 251}", b'{"value":""}')
     assert assert_error(answer, 400, "validation_error")["detail"] == {"field": "name"}
-    assert_error(asked(client, "DELETE", "/host/attributes/zone"), 404, "object_not_found")
+    unknown = asked(client, "DELETE", "/host/attributes/zone")
+    assert assert_error(unknown, 404, "object_not_found")["detail"] == {"attribute": "zone"}
     assert_error(asked(client, "PUT", "/host/attributes/zone", b""), 400, "syntax_error")
     text = asked(client, "PUT", "/host/attributes/zone", b'{"value":""}', Content_Type="text/plain")
     assert_error(text, 415, "unsupported_media_type")

@@ -1,0 +1,64 @@
+"""What can be typed next, as the host knows it: quickly, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from flynnhost.cli.context import Context
+from flynnhost.client import calls
+from flynnhost.client.blocking import BlockingClient
+from flynnhost.client.calls import Call
+from flynnhost.client.errors import ClientError
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+WITHIN = 0.7
+"""Seconds that whoever presses the key waits at the most."""
+
+
+def complete_job_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The IDs of jobs of the host, those that have not ended first."""
+    found = _ask(ctx, calls.jobs())
+    jobs = sorted(found.values() if found else (), key=lambda job: (job.ended, job.id))
+    return _beginning((job.id for job in jobs), incomplete)
+
+
+def complete_active_job_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The IDs of jobs of the host that have not ended."""
+    found = _ask(ctx, calls.jobs())
+    return _beginning((job.id for job in found.values() if not job.ended) if found else (), incomplete)
+
+
+def complete_host_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The IDs of the hosts of the cluster."""
+    found = _ask(ctx, calls.hosts())
+    return _beginning(sorted(host.id for host in found.hosts) if found else (), incomplete)
+
+
+def host_id_option(command: F) -> F:
+    """``--host``, for what concerns one host of the cluster; the command gets it as ``host_id``."""
+    return click.option(
+        "--host",
+        "host_id",
+        default="",
+        metavar="ID",
+        shell_complete=complete_host_id,
+        help="The host of the cluster, if it is not the one that is asked.",
+    )(command)
+
+
+def _ask(ctx: click.Context, call: Call[T]) -> T | None:
+    context = ctx.find_object(Context) or Context()
+    try:
+        with BlockingClient(context.address, WITHIN) as client:
+            return client.run(call)
+    except ClientError:
+        return None  # nobody who presses a key wants to read why
+
+
+def _beginning(ids: Iterable[str], incomplete: str) -> list[str]:
+    return [each for each in ids if each.startswith(incomplete)]
