@@ -70,7 +70,7 @@ def settings(
         which is overruled by everything else that is given.
     :raises InvalidField: naming the option.
     """
-    filed = _from_file(given["config"]) if given.get("config") else {}
+    filed = options_of_file(given["config"]) if given.get("config") else {}
     merged = {name: value for name, value in {**filed, **given}.items() if name != "config"}
     merged["attributes"] = {
         **filed.get("attributes", {}),
@@ -138,7 +138,11 @@ def attribute(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _from_file(path: str) -> dict[str, Any]:
+def options_of_file(path: str) -> dict[str, Any]:
+    """The options that a file has, by name, as they are written there.
+
+    :raises InvalidField: when it can't be read, or says what can't be.
+    """
     try:
         content = json.loads(Path(path).read_bytes())
     except OSError as e:

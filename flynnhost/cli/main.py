@@ -18,6 +18,7 @@ _SECTIONS = {
         "attributes": "attributes",
         "drain": "drain",
         "undrain": "undrain",
+        "doctor": "doctor",
     },
     "This host": {
         "daemon": "daemon",
