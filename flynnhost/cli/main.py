@@ -11,6 +11,9 @@ from flynnhost.cli.program import Program
 _SECTIONS = {
     "Jobs": {
         "ps": "ps",
+        "stop": "stop",
+        "signal": "signal_command",
+        "inspect": "inspect_command",
     },
     "Hosts": {
         "list": "hosts",

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from flynnhost.cli.main import main
+from flynnhost.model import Host
 from tests.support.served_host import Run, ServedHost
 
 
@@ -21,6 +22,15 @@ def served(clean_reactor: Any) -> Iterator[ServedHost]:
     served = ServedHost(clean_reactor)
     yield served
     pytest_twisted.blockon(Deferred.fromCoroutine(served.close()))
+
+
+@pytest.fixture
+def other(served: ServedHost) -> Iterator[ServedHost]:
+    """Another host of the cluster."""
+    other = ServedHost(served.reactor, "h2")
+    served.cluster.add_host(Host("h2", addr=other.address.netloc))
+    yield other
+    pytest_twisted.blockon(Deferred.fromCoroutine(other.close()))
 
 
 @pytest.fixture

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
-
-import pytest
-import pytest_twisted
-from twisted.internet.defer import Deferred
 
 from flynnhost.model import ContainerConfig, Host, Job, Port
 from tests.support.served_host import Run, ServedHost, in_the_reactor, job
@@ -62,14 +57,6 @@ async def test_nothing_to_list(run: Run) -> None:
     assert (await run("ps")).output.split() == ["ID", "IMAGE", "COMMAND", "STATE", "PORTS"]
     assert (await run("ps", "--output", "json")).output == "[]\n"
     assert (await run("ps", "-q")).output == ""
-
-
-@pytest.fixture
-def other(served: ServedHost) -> Iterator[ServedHost]:
-    other = ServedHost(served.reactor, "h2")
-    served.cluster.add_host(Host("h2", addr=other.address.netloc))
-    yield other
-    pytest_twisted.blockon(Deferred.fromCoroutine(other.close()))
 
 
 @in_the_reactor
