@@ -47,9 +47,10 @@ class Answer:
         """
         if self.status == 200:
             return self
-        raise self._error()
+        raise self.error()
 
-    def _error(self) -> Refused | BadAnswer:
+    def error(self) -> Refused | BadAnswer:
+        """The error that this answer is."""
         try:
             told = msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import treq.client
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from twisted.web.client import (
+    URI,
     Agent,
     HTTPConnectionPool,
     RequestTransmissionFailed,
@@ -19,18 +23,36 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
-from flynnhost.client import calls
+from flynnhost.client import calls, streams
 from flynnhost.client.address import HostAddress
 from flynnhost.client.answers import Answer
+from flynnhost.client.byte_stream import ByteStream
 from flynnhost.client.calls import Call
-from flynnhost.client.errors import BadAnswer, HostUnreachable, NoAnswer
-from flynnhost.client.values import ActiveJob, Host, Hosts, Job, Leader, Placement, Readiness
+from flynnhost.client.errors import BadAnswer, ClientError, HostUnreachable, NoAnswer
+from flynnhost.client.events import Events
+from flynnhost.client.log_stream import LogStream
+from flynnhost.client.streams import LogQuery, Streamed
+from flynnhost.client.values import (
+    ActiveJob,
+    Host,
+    HostEvent,
+    Hosts,
+    Job,
+    JobEvent,
+    Leader,
+    Placement,
+    Readiness,
+)
 
 T = TypeVar("T")
 
 CONNECT_WITHIN = 10.0
 """Seconds for a connection to be made."""
+
+_ALL = LogQuery()
 
 _LOST = (
     ConnectError,
@@ -56,12 +78,16 @@ class Client:
     address: HostAddress
     _http: treq.client.HTTPClient | None = None
     _pool: HTTPConnectionPool = field(init=False)
+    _asking: treq.client.HTTPClient = field(init=False)
+    _streaming: treq.client.HTTPClient = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = HTTPConnectionPool(self._reactor, persistent=True)
-        if self._http is None:
-            agent = Agent(self._reactor, connectTimeout=CONNECT_WITHIN, pool=self._pool)
-            self._http = treq.client.HTTPClient(agent)
+        # A stream has a connection of its own: it is mostly not read to its end.
+        pools = (self._pool, HTTPConnectionPool(self._reactor, persistent=False))
+        endpoints = _Endpoints(self._reactor)
+        agents = (Agent.usingEndpointFactory(self._reactor, endpoints, pool) for pool in pools)
+        self._asking, self._streaming = (self._http or treq.client.HTTPClient(agent) for agent in agents)
 
     def close(self) -> Deferred[None]:
         """Close the connections that are kept. Fires when they are closed."""
@@ -89,15 +115,65 @@ class Client:
         work = Deferred.fromCoroutine(self._ask(call))
         return await work.addTimeout(call.within, self._reactor, onTimeoutCancel=too_late)
 
+    async def open(self, request: Streamed) -> ByteStream:
+        """The body of an answer that goes on; close it after use.
+
+        :raises ClientError: see ``flynnhost.client.errors``.
+        """
+
+        def too_late(_result: object, within: float) -> Failure:
+            return Failure(NoAnswer(self.address.url, within))
+
+        work = Deferred.fromCoroutine(self._open(request))
+        return await work.addTimeout(request.within, self._reactor, onTimeoutCancel=too_late)
+
     async def _ask(self, call: Call[T]) -> Answer:
-        assert self._http is not None  # noqa: S101  # made above
-        url = self.address.url + call.target
-        try:
-            response = await self._http.request(
-                call.method, url, headers=_headers(call.all_headers()), data=call.body, unbuffered=True
+        with self._lost():
+            response = await self._request(
+                self._asking, call.method, call.target, call.all_headers(), call.body
             )
-            body = await response.content()
-        except CancelledError:
+            return await self._whole(response)
+
+    async def _open(self, request: Streamed) -> ByteStream:
+        with self._lost():
+            response = await self._request(
+                self._streaming, "GET", request.target, {"Accept": request.accept}, None
+            )
+            if response.code != 200:
+                raise (await self._whole(response)).error()
+            stream = ByteStream(self._reactor, f"the answer of {self.address}", request.silence)
+            response.deliverBody(stream)
+            return stream
+
+    async def _request(
+        self,
+        http: treq.client.HTTPClient,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Any:
+        url = self.address.url + target
+        response = await http.request(method, url, headers=_headers(headers), data=body, unbuffered=True)
+        return response.original
+
+    async def _whole(self, response: Any) -> Answer:
+        stream = ByteStream(self._reactor, f"the answer of {self.address}")
+        response.deliverBody(stream)
+        pieces: list[bytes] = []
+        try:
+            while piece := await stream.read():
+                pieces.append(piece)
+        finally:
+            stream.close()  # nothing is left to close after the end
+        return Answer(self.address.url, response.code, b"".join(pieces), lower_headers(response))
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        """Makes our errors of those of connections."""
+        try:
+            yield
+        except (CancelledError, ClientError):
             raise
         except _LOST as e:
             if any(reason.check(CancelledError) for reason in getattr(e, "reasons", ())):
@@ -105,7 +181,6 @@ class Client:
             raise HostUnreachable(self.address.url, reason_of(e)) from e
         except Exception as e:
             raise BadAnswer(self.address.url, f"{type(e).__name__}: {e}") from e
-        return Answer(self.address.url, response.code, body, lower_headers(response))
 
     # --- the host: its jobs -----------------------------------------------------
 
@@ -145,6 +220,19 @@ class Client:
         """Say something no more."""
         await self.run(calls.remove_attribute(name))
 
+    def job_events(self, job_id: str | None = None, *, snapshot: bool = False) -> Events[JobEvent]:
+        """See ``streams.job_events``."""
+        return self._events(streams.job_events(job_id, snapshot=snapshot), JobEvent)
+
+    async def log(self, job_id: str, query: LogQuery = _ALL) -> LogStream:
+        """A job's output, in pieces of stdout and stderr; close it after use."""
+        request = streams.log_frames(job_id, query)
+        return LogStream(await self.open(request), self.address.url)
+
+    async def log_text(self, job_id: str, query: LogQuery = _ALL) -> ByteStream:
+        """A job's output as it is, stdout and stderr in one; close it after use."""
+        return await self.open(streams.log_text(job_id, query))
+
     # --- the cluster ------------------------------------------------------------
 
     async def hosts(self, jobs: str = "none") -> Hosts:
@@ -171,6 +259,13 @@ class Client:
         """Who leads the cluster."""
         return await self.run(calls.leader())
 
+    def host_events(self, *, snapshot: bool = False) -> Events[HostEvent]:
+        """See ``streams.host_events``."""
+        return self._events(streams.host_events(snapshot=snapshot), HostEvent)
+
+    def _events(self, request: Streamed, kind: type[T]) -> Events[T]:
+        return Events(self._reactor, self.open, request, kind, self.address.url)
+
     # --- health -----------------------------------------------------------------
 
     async def health(self) -> Any:
@@ -180,6 +275,31 @@ class Client:
     async def readiness(self) -> Readiness:
         """See ``calls.readiness``."""
         return await self.run(calls.readiness())
+
+
+@implementer(IAgentEndpointFactory)
+@define(eq=False)
+class _Endpoints:
+    """Connections that notice after some time when the other end is gone without a word."""
+
+    _reactor: Any
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        name = uri.host.decode("ascii").strip("[]")
+        return _KeptAlive(HostnameEndpoint(self._reactor, name, uri.port, timeout=CONNECT_WITHIN))
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class _KeptAlive:
+    _endpoint: IStreamClientEndpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        def connected(protocol: Any) -> IProtocol:
+            protocol.transport.setTcpKeepAlive(True)
+            return cast(IProtocol, protocol)
+
+        return self._endpoint.connect(protocolFactory).addCallback(connected)
 
 
 def _headers(given: Mapping[str, str]) -> Headers:

@@ -39,11 +39,16 @@ def playing(*answers: bytes) -> Iterator[HostAddress]:
         assert not thread.is_alive()
 
 
+LOST = (errors.HostUnreachable, errors.BadAnswer, errors.BrokenOff)
+
 BROKEN = [
     (b"", errors.HostUnreachable),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", (errors.HostUnreachable, errors.BadAnswer)),
-    (CHUNKED + b'5\r\n{"sta\r\n', (errors.HostUnreachable, errors.BadAnswer)),
-    (b"SSH-2.0-OpenSSH\r\n", (errors.HostUnreachable, errors.BadAnswer)),
+    (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{",
+        (errors.HostUnreachable, errors.BadAnswer, errors.BrokenOff),
+    ),
+    (CHUNKED + b'5\r\n{"sta\r\n', LOST),
+    (b"SSH-2.0-OpenSSH\r\n", LOST),
     (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", errors.BadAnswer),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope", errors.BadAnswer),
     (b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n[]", errors.BadAnswer),
