@@ -94,7 +94,10 @@ def swarm_service(jobs: Jobs, image_id: str) -> dict[str, Any]:
         },
         "Resources": {"Limits": {"MemoryBytes": DEFAULT_MEMORY_BYTES, "Pids": DEFAULT_PIDS}},
         "RestartPolicy": {"Condition": "none"},
-        "LogDriver": {"Name": "json-file", "Options": {"max-size": "10000000", "max-file": "5"}},
+        "LogDriver": {
+            "Name": "local",
+            "Options": {"max-size": "100000000", "max-file": "5", "compress": "false"},
+        },
         "Networks": [{"Target": "host" if jobs.network is Network.HOST else "bridge"}],
     }
     service: dict[str, Any] = {

@@ -142,6 +142,14 @@ class OutputGone(FlynnHostError):
         return f"no output of job {self.job_id}: {self.reason}"
 
 
+@frozen
+class PositionGone(FlynnHostError):
+    """The output after a place in it is not kept any more, though later output is."""
+
+    def __str__(self) -> str:
+        return "what was written next is not kept any more"
+
+
 # --- what this host can't do now ---------------------------------------------
 
 

@@ -149,6 +149,8 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "force": _flag("force"),
     "solo": _flag("solo"),
     "max-starts": _number("max-starts", 1, 1000),
+    "output-size": _number("output-size", 1, 100_000),
+    "output-files": _number("output-files", 2, 100),
     "etcd": _etcd,
     "etcd-ca": _file("etcd-ca"),
     "etcd-cert": _file("etcd-cert"),

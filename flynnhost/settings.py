@@ -29,6 +29,8 @@ class Settings:
     :param force: end what an earlier instance of this host booted.
     :param solo: this host is the whole cluster.
     :param max_starts: how many jobs are created and started at the same time.
+    :param output_size: how big a file of a job's output may grow, in MB.
+    :param output_files: how many files of a job's output are kept.
     :param etcd: URLs of the members of etcd that keep the cluster together; none for a solo host.
     :param etcd_ca: a PEM file of who vouches for etcd's certificates; empty for whom the machine trusts.
     :param etcd_cert: a PEM file of the certificate by which etcd knows this host; empty for none.
@@ -49,6 +51,8 @@ class Settings:
     force: bool = False
     solo: bool = False
     max_starts: int = 4
+    output_size: int = 100
+    output_files: int = 5
     etcd: tuple[str, ...] = ()
     etcd_ca: str = ""
     etcd_cert: str = ""

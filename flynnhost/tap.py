@@ -20,6 +20,7 @@ from flynnhost import __version__
 from flynnhost.agent.journal import SqliteJournal
 from flynnhost.agent.resources import machine_resources
 from flynnhost.agent.state_dir import StateDir, lock_state_dir
+from flynnhost.containers.body import OutputFiles
 from flynnhost.containers.client import DockerClient
 from flynnhost.errors import FlynnHostError, InvalidField
 from flynnhost.etcd.auth import User
@@ -58,6 +59,8 @@ class Options(usage.Options):
          "unix:///var/run/docker.sock]"],
         ["ports", None, None, "FROM-TO, the range of ports that jobs can be given. [default: 55000-65535]"],
         ["max-starts", None, None, "How many jobs are created and started at the same time. [default: 4]"],
+        ["output-size", None, None, "Size in MB to which a file of a job's output may grow. [default: 100]"],
+        ["output-files", None, None, "How many files of a job's output are kept. [default: 5]"],
         ["etcd", None, None, "URLs of etcd's members, with commas between them. [default: $ETCD_ENDPOINTS]"],
         ["etcd-ca", None, None, "PEM file of who vouches for etcd's certificates. "
          "[default: whom this machine trusts]"],
@@ -147,7 +150,9 @@ def _host(reactor: Any, chosen: Settings, state_dir: StateDir) -> MultiService:
         reactor,
         chosen,
         journal=SqliteJournal(reactor, state_dir.journal),
-        containers=DockerClient(reactor, chosen.docker),
+        containers=DockerClient(
+            reactor, chosen.docker, output=OutputFiles(chosen.output_size * 1_000_000, chosen.output_files)
+        ),
         state_dir=state_dir,
         now=lambda: datetime.now(UTC),
         boottime=boottime,

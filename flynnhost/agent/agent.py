@@ -38,6 +38,7 @@ from flynnhost.interfaces import (
     EngineFacts,
     IAgent,
     IContainers,
+    IEntryReceiver,
     IJournal,
     ILogReceiver,
     ILogStream,
@@ -254,6 +255,12 @@ class Agent(Service):
         if self._closed:
             return fail(NotReady(self._closed))
         return Deferred.fromCoroutine(self._output.read(job_id, query, receiver))
+
+    def job_entries(self, job_id: str, query: LogQuery, receiver: IEntryReceiver) -> Deferred[ILogStream]:
+        """See ``IAgent``."""
+        if self._closed:
+            return fail(NotReady(self._closed))
+        return Deferred.fromCoroutine(self._output.read_entries(job_id, query, receiver))
 
     def readiness(self) -> tuple[Check, ...]:
         """See ``IAgent``."""

@@ -17,7 +17,7 @@ class OutputFiles:
     :param count: how many files are kept, the oldest of which is dropped.
     """
 
-    size_bytes: int = 10_000_000
+    size_bytes: int = 100_000_000
     count: int = 5
 
 
@@ -100,7 +100,9 @@ def _limits(limits: Limits) -> dict[str, Any]:
 def _log_config(keep_output: bool, output: OutputFiles) -> dict[str, Any]:
     if not keep_output:
         return {"Type": "none", "Config": {}}
+    # Unlike "json-file" it keeps all bytes as they are, and it is quicker. Compressing would cost
+    # more than the space it saves is worth, each time that something is read.
     return {
-        "Type": "json-file",
-        "Config": {"max-size": str(output.size_bytes), "max-file": str(output.count)},
+        "Type": "local",
+        "Config": {"max-size": str(output.size_bytes), "max-file": str(output.count), "compress": "false"},
     }

@@ -25,6 +25,7 @@ from flynnhost.interfaces import (
     EngineFacts,
     IContainerListener,
     IContainers,
+    IEntryReceiver,
     ILogReceiver,
     ILogStream,
     IWatch,
@@ -55,6 +56,7 @@ class DockerClient:
     :param ping_timeout: for ping, the wait included.
     :param pull_inactivity: how long nothing may come while an image is pulled.
     :param pull_deadline: how long anyone waits for a pull.
+    :param output_patience: how long the engine may be away before output that is being read breaks off.
     :param output: how much of a container's output the engine keeps.
     :param backoff: how long a watch waits before it connects again.
     :param close_within: how long ``close`` and the stop of a watch wait for threads to end.
@@ -72,6 +74,7 @@ class DockerClient:
     _ping_timeout: float = 5.0
     _pull_inactivity: float = 120.0
     _pull_deadline: float = 3600.0
+    _output_patience: float = 30.0
     _output: OutputFiles = field(factory=OutputFiles)
     _backoff: Backoff = field(factory=Backoff)
     _close_within: float = 2.0
@@ -96,7 +99,9 @@ class DockerClient:
         self._pulling = Lane(self._reactor, "pull", self._pull_threads, self._waiting, self._pull_deadline)
         ping = EngineCalls(self._new_sessions(self._ping_timeout)).thd_ping
         self._pulls = EnginePulls(self._new_sessions(self._pull_inactivity), ping)
-        self._output_streams = EngineLogs(self._reactor, self._address, self._control_timeout)
+        self._output_streams = EngineLogs(
+            self._reactor, self._address, self.inspect, self._control_timeout, self._output_patience
+        )
 
     def ping(self) -> Deferred[None]:
         """See ``IContainers.ping``."""
@@ -150,6 +155,14 @@ class DockerClient:
         if self._closed:
             return fail(_closing())
         return self._output_streams.read(container_id, tty, query, receiver)
+
+    def log_entries(
+        self, container_id: str, tty: bool, query: LogQuery, receiver: IEntryReceiver
+    ) -> Deferred[ILogStream]:
+        """See ``IContainers.log_entries``."""
+        if self._closed:
+            return fail(_closing())
+        return self._output_streams.read_entries(container_id, tty, query, receiver)
 
     def watch(self, labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """See ``IContainers.watch``.

@@ -9,7 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from flynnhost.interfaces.containers import ILogReceiver, ILogStream, LogQuery
+from flynnhost.interfaces.containers import IEntryReceiver, ILogReceiver, ILogStream, LogQuery
 from flynnhost.interfaces.feeds import ISubscription
 from flynnhost.model import ActiveJob, Job
 
@@ -112,8 +112,11 @@ class IAgent(Interface):
         """Begin to pass on a job's output; for one that has not started yet, from its start.
 
         :raises UnknownJob: when this host has no such job.
-        :raises OutputGone: when there is none to be had.
+        :raises OutputGone: when there is none to be had, or not what comes after the query's position.
         """
+
+    def job_entries(job_id: str, query: LogQuery, receiver: IEntryReceiver) -> Deferred[ILogStream]:
+        """The same as ``job_output``, entry by entry, each with its position."""
 
     def readiness() -> tuple[Check, ...]:
         """Whether this host can run jobs, point by point."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
+
+from flynnhost.log_position import LogPosition
 
 
 @frozen
@@ -131,14 +133,41 @@ class EngineFacts:
 class LogQuery:
     """Which part of a container's output is wanted.
 
-    :param tail: how many lines from the end; None for all.
+    :param tail: how many lines from the end, of the streams that are wanted; None for all. A line of more
+        than 16 KiB counts as one for each 16 KiB.
     :param follow: go on with what is written from now on, until the container ends.
+    :param since_ns: from this time on, in nanoseconds since 1970; None from the beginning.
+    :param after: from what follows this entry on; then the tail and the time don't matter.
     """
 
     stdout: bool = True
     stderr: bool = True
     follow: bool = False
     tail: int | None = None
+    since_ns: int | None = None
+    after: LogPosition | None = None
+
+
+class LogEntry(NamedTuple):
+    """A line of a container's output, or a piece of a line of more than 16 KiB.
+
+    :ivar position: where it is in the output.
+    :ivar data: what was written, with the newline, if that was kept: the engine may have lost that of a
+        line in pieces.
+    """
+
+    position: LogPosition
+    data: bytes
+
+
+class IEntryReceiver(Protocol):
+    """Takes a container's output as it comes, entry by entry."""
+
+    def entries_received(self, entries: Sequence[LogEntry]) -> None:
+        """Some entries came."""
+
+    def output_ended(self, error: Exception | None) -> None:
+        """See ``ILogReceiver.output_ended``."""
 
 
 class ILogReceiver(Protocol):
@@ -158,7 +187,11 @@ class ILogReceiver(Protocol):
 
 
 class ILogStream(Protocol):
-    """A running transfer of output. It can be paused, which holds back the engine too."""
+    """A running transfer of output. It can be paused for as long as one likes.
+
+    What the engine has dropped of the output when it is resumed can't be had any more: then the output
+    ends with ``PositionGone``.
+    """
 
     def pauseProducing(self) -> None:
         """Send nothing until ``resumeProducing``."""
@@ -258,7 +291,13 @@ class IContainers(Interface):
 
         :param tty: whether the container was made with a TTY.
         :raises NoSuchContainer: when it is not there.
+        :raises PositionGone: when what comes after the query's position is not kept any more.
         """
+
+    def log_entries(
+        container_id: str, tty: bool, query: LogQuery, receiver: IEntryReceiver
+    ) -> Deferred[ILogStream]:
+        """The same as ``logs``, entry by entry, each with its position."""
 
     def watch(labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """Begin to tell of the containers with these labels, until the watch is stopped,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from attrs import define, field
@@ -25,7 +25,16 @@ from flynnhost.errors import (
     UnknownJob,
 )
 from flynnhost.feed import Feed
-from flynnhost.interfaces import Check, IAgent, ICluster, ILogReceiver, ILogStream, ISubscription, LogQuery
+from flynnhost.interfaces import (
+    Check,
+    IAgent,
+    ICluster,
+    IEntryReceiver,
+    ILogReceiver,
+    ILogStream,
+    ISubscription,
+    LogQuery,
+)
 from flynnhost.model import (
     ActiveJob,
     EventKind,
@@ -75,7 +84,7 @@ class OutputRequest:
 
     job_id: str
     query: LogQuery
-    receiver: ILogReceiver
+    receiver: Any
     stream: FakeLogStream = field(factory=FakeLogStream)
     agreed: Deferred[ILogStream] = field(factory=Deferred)
 
@@ -207,6 +216,10 @@ class FakeAgent:
         request = OutputRequest(job_id, query, receiver)
         self.outputs.append(request)
         return request.agreed
+
+    def job_entries(self, job_id: str, query: LogQuery, receiver: IEntryReceiver) -> Deferred[ILogStream]:
+        """See ``IAgent.job_entries``; the test fires ``outputs[-1].agreed``."""
+        return self.job_output(job_id, query, cast(Any, receiver))
 
     def readiness(self) -> tuple[Check, ...]:
         """See ``IAgent.readiness``."""

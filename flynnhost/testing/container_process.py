@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from flynnhost.interfaces import ContainerSpec, ContainerState, ContainerSummary, LogQuery
-from flynnhost.testing.container_output import FakeLogStream, Piece, last_lines
+from flynnhost.testing.container_output import FakeLogStream, FakeOutput, Piece
 
 
 @frozen
@@ -17,6 +17,7 @@ class Program:
     """What a container's process does when nobody intervenes.
 
     :param output: the lines it writes at once when it starts, each with its stream.
+    :param keeps: how many entries of its output are kept, as many as fit if None.
     :param exits_after: seconds from its start to its end; 0 ends it before the start is
         answered; None lets it run.
     :param on_signal: the exit code for each signal that ends it.
@@ -24,6 +25,7 @@ class Program:
     """
 
     output: tuple[Piece, ...] = ()
+    keeps: int | None = None
     exits_after: float | None = None
     exit_code: int = 0
     oom_killed: bool = False
@@ -49,7 +51,7 @@ class FakeContainer:
     oom_killed: bool = False
     error: str = ""
     program: Program = field(factory=Program)
-    output: list[Piece] = field(factory=list)
+    output: FakeOutput = field(factory=FakeOutput)
     readers: list[FakeLogStream] = field(factory=list)
     exit_timer: IDelayedCall | None = None
 
@@ -84,8 +86,9 @@ class FakeContainer:
         self.starts += 1
         self.started_at, self.finished_at = now, None
         self.exit_code, self.oom_killed, self.error = 0, False, ""
+        self.output.keeps = program.keeps
         for piece in program.output:
-            self.wrote(piece)
+            self.wrote(piece, now)
 
     def ended(self, code: int, oom_killed: bool, now: datetime) -> None:
         """Its process ended."""
@@ -97,19 +100,17 @@ class FakeContainer:
         self.exit_code, self.oom_killed = code, oom_killed
         self.close_readers()
 
-    def wrote(self, piece: Piece) -> None:
-        """Its process wrote a line."""
+    def wrote(self, piece: Piece, now: datetime) -> None:
+        """Its process wrote lines, or a part of one."""
         if self.spec.tty:
             piece = (1, piece[1])
         if self.spec.keep_output:
-            self.output.append(piece)
+            self.output.wrote(piece, now)
         for reader in list(self.readers):
-            reader.written(piece)
+            reader.flush()
 
     def read(self, reader: FakeLogStream, query: LogQuery) -> None:
         """Pass the output on to a reader."""
-        for piece in last_lines(self.output, query.tail):
-            reader.written(piece)
         if query.follow and self.running:
             self.readers.append(reader)
         else:

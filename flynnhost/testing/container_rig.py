@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from flynnhost.interfaces import ContainerSpec, ContainerState, ILogStream, LogQuery
+from flynnhost.interfaces import ContainerSpec, ContainerState, ILogStream, LogEntry, LogQuery
 from flynnhost.testing.container_process import Program
 
 C = TypeVar("C")
@@ -117,12 +117,13 @@ def contract(
 
 @define(eq=False)
 class OutputRecorder:
-    """An ``ILogReceiver`` that remembers.
+    """An ``ILogReceiver`` and ``IEntryReceiver`` that remembers.
 
     :ivar pause_at_first: pause the stream as soon as something comes.
     """
 
     pieces: list[tuple[int, bytes]] = field(factory=list)
+    entries: list[LogEntry] = field(factory=list)
     ended: bool = False
     error: Exception | None = None
     stream: ILogStream | None = None
@@ -144,6 +145,18 @@ class OutputRecorder:
     def of(self, stream: int) -> bytes:
         """All that came on one stream."""
         return b"".join(data for number, data in self.pieces if number == stream)
+
+    def entries_received(self, entries: Sequence[LogEntry]) -> None:
+        """See ``IEntryReceiver``."""
+        assert not self.ended, "output after its end"
+        self.entries += entries
+
+    async def read_entries(
+        self, rig: ContainersRig, container_id: str, query: LogQuery, tty: bool = False
+    ) -> None:
+        """Listen to the entries to the end."""
+        self.stream = await rig.containers.log_entries(container_id, tty, query, self)
+        await rig.until(lambda: self.ended)
 
     async def follow(self, rig: ContainersRig, container_id: str, query: LogQuery, tty: bool = False) -> None:
         """Begin to listen."""

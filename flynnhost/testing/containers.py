@@ -36,9 +36,11 @@ from flynnhost.interfaces import (
     EngineFacts,
     IContainerListener,
     IContainers,
+    IEntryReceiver,
     ILogReceiver,
     ILogStream,
     IWatch,
+    LogEntry,
     LogQuery,
 )
 from flynnhost.testing.container_events import FakeEvents
@@ -177,7 +179,22 @@ class FakeContainers:
     ) -> Deferred[ILogStream]:
         """See ``IContainers.logs``."""
         del tty  # a container in memory knows
-        return self._call("logs", lambda: self._logs(self.container(container_id), query, receiver))
+
+        def deliver(entry: LogEntry) -> None:
+            receiver.output_received(entry.position.stream, entry.data)
+
+        return self._call("logs", lambda: self._logs(container_id, query, deliver, receiver.output_ended))
+
+    def log_entries(
+        self, container_id: str, tty: bool, query: LogQuery, receiver: IEntryReceiver
+    ) -> Deferred[ILogStream]:
+        """See ``IContainers.log_entries``."""
+        del tty
+
+        def deliver(entry: LogEntry) -> None:
+            receiver.entries_received([entry])
+
+        return self._call("logs", lambda: self._logs(container_id, query, deliver, receiver.output_ended))
 
     def watch(self, labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """See ``IContainers.watch``."""
@@ -212,7 +229,7 @@ class FakeContainers:
 
     def write(self, id_or_name: str, line: bytes, stream: int = 1) -> None:
         """Let a running container's process write a line."""
-        self.container(id_or_name).wrote((stream, line))
+        self.container(id_or_name).wrote((stream, line), self._now())
 
     def vanish(self, id_or_name: str) -> None:
         """Remove a container as somebody else might do."""
@@ -381,12 +398,20 @@ class FakeContainers:
         del self.containers[container.id], self._by_name[container.spec.name]
         self._emit(container, "destroy")
 
-    def _logs(self, container: FakeContainer, query: LogQuery, receiver: ILogReceiver) -> ILogStream:
+    def _logs(
+        self,
+        container_id: str,
+        query: LogQuery,
+        deliver: Callable[[LogEntry], None],
+        end: Callable[[Exception | None], None],
+    ) -> ILogStream:
+        container = self.container(container_id)
         if not container.spec.keep_output:
             raise EngineRefused("configured logging driver does not support reading")
         if not query.stdout and not query.stderr:
             raise EngineRefused("Bad parameters: you must choose at least one stream")
-        stream = FakeLogStream(query, receiver)
+        begin = container.output.begin(query)
+        stream = FakeLogStream(query, container.output, deliver, end, begin)
         container.read(stream, query)
         self._clock.callLater(0, stream.begin)
         return stream

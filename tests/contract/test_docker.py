@@ -46,6 +46,7 @@ class TestEngineLoss(EngineLossContract):
             control_timeout=2,
             ping_timeout=1,
             pull_inactivity=2,
+            output_patience=2,
             backoff=Backoff(first=0.05, limit=0.3),
         )
         yield rig

@@ -13,12 +13,13 @@ import pytest
 from twisted.internet.defer import gatherResults
 
 from flynnhost.containers.body import OutputFiles
-from flynnhost.errors import EngineRefused, PortTaken
+from flynnhost.errors import EngineRefused, PortTaken, PositionGone
 from flynnhost.interfaces import Bind, Limits, LogQuery, PublishedPort
 from flynnhost.testing.container_contract import failing
 from flynnhost.testing.container_process import Program
 from flynnhost.testing.container_rig import OutputRecorder
 from tests.conftest import Engine
+from tests.support.busybox import IMAGE
 from tests.support.docker_rig import DockerRig
 from tests.support.reactor import on_reactor
 from tests.support.waiting import until_it
@@ -289,9 +290,8 @@ class TestOutput:
         await rig.until(lambda: receiver.pieces)
         await rig.pass_time(0.5)
         assert len(receiver.pieces) == 1
-        stream: Any = receiver.stream
-        assert sum(len(data) for _, data in stream._pieces) < 200_000
-        stream.resumeProducing()
+        assert receiver.stream is not None
+        receiver.stream.resumeProducing()
         await rig.until(lambda: receiver.ended, within=60)
         assert receiver.error is None
         assert len(receiver.of(1)) == size
@@ -312,6 +312,86 @@ class TestOutput:
         assert text.endswith("line 2000\n")
 
     @on_reactor
+    async def test_pause_over_rotations(self, make_rig: Callable[..., DockerRig]) -> None:
+        """Who pauses while files are begun and dropped gets all of it, as long as all of it is kept."""
+        rig = make_rig(output=OutputFiles(size_bytes=500_000, count=10))
+        receiver, container_id = await self._paused(rig, lines=30_000)
+        await rig.ended(container_id)
+        assert receiver.stream is not None
+        receiver.stream.resumeProducing()
+        await rig.until(lambda: receiver.ended)
+        assert receiver.error is None
+        assert receiver.of(1) == _numbered(30_000)
+
+    @on_reactor
+    async def test_pause_for_too_long(self, make_rig: Callable[..., DockerRig]) -> None:
+        """Who pauses until what comes next was dropped is told so, and does not get what comes after it."""
+        rig = make_rig(output=OutputFiles(size_bytes=100_000, count=3))
+        receiver, container_id = await self._paused(rig, lines=30_000)
+        await rig.ended(container_id)
+        assert receiver.stream is not None
+        receiver.stream.resumeProducing()
+        await rig.until(lambda: receiver.ended)
+        assert isinstance(receiver.error, PositionGone)
+        assert _numbered(30_000).startswith(receiver.of(1))
+
+    @pytest.mark.parametrize(("size", "count"), [(20_000, 3), (500_000, 3), (2_000_000, 5)])
+    @on_reactor
+    async def test_many_rotations(self, make_rig: Callable[..., DockerRig], size: int, count: int) -> None:
+        """Who follows a container that writes faster than it can be read gets everything, or is told."""
+        rig = make_rig(output=OutputFiles(size_bytes=size, count=count))
+        container_id = await self._counting(rig, 100_000)
+        receiver = OutputRecorder()
+        await receiver.follow(rig, container_id, LogQuery(follow=True))
+        await rig.until(lambda: receiver.ended, within=60)
+        assert _numbered(100_000).startswith(receiver.of(1))
+        assert isinstance(receiver.error, PositionGone) or receiver.of(1) == _numbered(100_000)
+
+    @on_reactor
+    async def test_slow_writer(self, make_rig: Callable[..., DockerRig]) -> None:
+        """Lines that come now and then are passed on as they come, over many rotations."""
+        rig = make_rig(output=OutputFiles(size_bytes=500, count=3))
+        script = "for i in $(seq 1 60); do echo line $i; usleep 30000; done"
+        container_id = await rig.containers.create(attrs.evolve(rig.spec(), cmd=("sh", "-c", script)))
+        await rig.containers.start(container_id)
+        receiver = OutputRecorder()
+        await receiver.read(rig, container_id, LogQuery(follow=True))
+        assert receiver.error is None
+        assert receiver.of(1) == _numbered(60)
+        assert len(receiver.pieces) > 5
+
+    async def _paused(self, rig: DockerRig, lines: int) -> tuple[OutputRecorder, str]:
+        """Somebody who follows a container that writes so many lines, and paused at the first of them."""
+        container_id = await self._counting(rig, lines)
+        receiver = OutputRecorder(pause_at_first=True)
+        await receiver.follow(rig, container_id, LogQuery(follow=True))
+        await rig.until(lambda: receiver.pieces)
+        return receiver, container_id
+
+    async def _counting(self, rig: DockerRig, lines: int) -> str:
+        script = f"echo line 1; sleep 0.5; seq 2 {lines} | sed 's/^/line /'"
+        container_id: str = await rig.containers.create(attrs.evolve(rig.spec(), cmd=("sh", "-c", script)))
+        await rig.containers.start(container_id)
+        return container_id
+
+    @on_reactor
+    async def test_driver_of_earlier_versions(self, rig: DockerRig, client: docker.APIClient) -> None:
+        """Containers whose output is in the driver "json-file" can be read and followed."""
+        config = client.create_host_config(log_config={"Type": "json-file", "Config": {}})
+        line = "x" * 40_000
+        script = f"yes {line[:100]} | tr -d '\\n' | head -c 40000; echo; echo short; printf last"
+        for tty in (False, True):
+            made = client.create_container(
+                IMAGE, ["sh", "-c", script], tty=tty, host_config=config, labels=dict(rig.labels)
+            )
+            await rig.containers.start(made["Id"])
+            await rig.ended(made["Id"])
+            for query in (LogQuery(), LogQuery(follow=True)):
+                receiver = OutputRecorder()
+                await receiver.read(rig, made["Id"], query, tty=tty)
+                assert receiver.of(1).replace(b"\r", b"") == f"{line}\nshort\nlast".encode()
+
+    @on_reactor
     async def test_many_followers(self, rig: DockerRig) -> None:
         """Many can follow at once without a thread for each."""
         container_id = await rig.started(attrs.evolve(_TALKING, exits_after=1.0))
@@ -322,6 +402,10 @@ class TestOutput:
         )
         await rig.until(lambda: all(receiver.ended for receiver in receivers))
         assert {receiver.of(1) for receiver in receivers} == {b"hello\n"}
+
+
+def _numbered(count: int) -> bytes:
+    return b"".join(b"line %d\n" % number for number in range(1, count + 1))
 
 
 def _volumes(client: docker.APIClient) -> set[str]:

@@ -121,7 +121,7 @@ def shell_script(program: Program) -> str:
     """A script for a shell that does what the program says."""
     lines = [f"trap 'exit {code}' {signal}" for signal, code in program.on_signal.items() if signal != 9]
     for stream, data in program.output:
-        text = data.decode("ascii").replace("\\", "\\\\").replace("\n", "\\n")
+        text = "".join(map(_escaped, data))
         lines.append(f"printf {shlex.quote(text)} >&{stream}")
     if program.exits_after is None:
         lines.append("while :; do sleep 3600 & wait $!; done")
@@ -129,3 +129,9 @@ def shell_script(program: Program) -> str:
         lines.append(f"sleep {program.exits_after} & wait $!")
     lines.append(f"exit {program.exit_code}")
     return "\n".join(lines)
+
+
+def _escaped(byte: int) -> str:
+    """A byte in the format of printf."""
+    character = chr(byte)
+    return character if character.isascii() and (character.isalnum() or character == " ") else f"\\{byte:03o}"

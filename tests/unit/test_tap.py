@@ -49,7 +49,7 @@ def test_every_option(tmp_path: Path) -> None:
     words = (
         "--external=10.0.0.9 --bind 10.0.0.8 --id h9 --attribute zone=a --attribute disk=ssd=2 --force "
         "--state-dir /state --listen tcp:80 --listen tcp:81:interface=::1 --docker tcp://10.0.0.7:2375 "
-        "--ports 100-200 --max-starts 7"
+        "--ports 100-200 --max-starts 7 --output-size 20 --output-files 3"
     )
     assert parsed(*words.split()) == Settings(
         external="10.0.0.9",
@@ -63,6 +63,8 @@ def test_every_option(tmp_path: Path) -> None:
         force=True,
         solo=True,
         max_starts=7,
+        output_size=20,
+        output_files=3,
     )
 
 
@@ -103,6 +105,8 @@ def test_one_dash(words: list[str], name: str, value: Any) -> None:
         (["--listen="], "listen must be a text, not ''"),
         (["--docker", "ssh://h"], "docker must begin with unix:// or tcp://, not 'ssh://h'"),
         (["--ports", "9-1"], "ports must be FROM-TO within 1-65535, not '9-1'"),
+        (["--output-size", "0"], "output-size must be a number from 1 to 100000, not '0'"),
+        (["--output-files", "1"], "output-files must be a number from 2 to 100, not '1'"),
         (["--max-starts", "0"], "max-starts must be a number from 1 to 1000, not '0'"),
         (["--config", "/none"], "config /none can't be read: No such file or directory"),
     ],

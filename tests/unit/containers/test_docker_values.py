@@ -36,8 +36,8 @@ class TestCreateBody:
                 "RestartPolicy": {"Name": "no"},
                 "AutoRemove": False,
                 "LogConfig": {
-                    "Type": "json-file",
-                    "Config": {"max-size": "10000000", "max-file": "5"},
+                    "Type": "local",
+                    "Config": {"max-size": "100000000", "max-file": "5", "compress": "false"},
                 },
             },
         }
@@ -101,7 +101,10 @@ class TestCreateBody:
         """Output is kept in so many files of such a size, or not at all."""
         spec = ContainerSpec(name="x", image="thing", labels={})
         config = create_body(spec, OutputFiles(size_bytes=1000, count=2))["HostConfig"]["LogConfig"]
-        assert config == {"Type": "json-file", "Config": {"max-size": "1000", "max-file": "2"}}
+        assert config == {
+            "Type": "local",
+            "Config": {"max-size": "1000", "max-file": "2", "compress": "false"},
+        }
         assert host(keep_output=False)["LogConfig"] == {"Type": "none", "Config": {}}
 
 
