@@ -186,6 +186,7 @@ def test_host_of_before_is_down(rig: Rig) -> None:
     rig.report("h2")
     assert rig.leader.complete()
     assert [(host.id, host.down) for host in rig.leader.hosts()] == [("h9", True), ("h2", False)]
+    assert rig.leader.host("h9").addr == "h9:1113"
     assert rig.told() == [("add", "h9"), ("down", "h9"), ("add", "h2")]
     assert isinstance(rig.submit("h9"), HostNotReady)
 

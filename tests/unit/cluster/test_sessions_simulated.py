@@ -41,6 +41,8 @@ class Sim(SessionRig):
     :ivar acknowledged: where each job is of which the scheduler was told that it is taken.
     :ivar tied: where each job may be that was sent and not refused.
     :ivar asked: all jobs that were ever asked for.
+    :ivar words: the chance of what is said of hosts, which changes nothing else of a history.
+    :ivar said: what was last said of each host that was acknowledged: a number that grows.
     """
 
     chance: random.Random = field(factory=random.Random)
@@ -58,6 +60,9 @@ class Sim(SessionRig):
     paused: set[str] = field(factory=set)
     boots: int = 0
     jobs_made: int = 0
+    words: random.Random = field(factory=lambda: random.Random(1))
+    said: dict[str, int] = field(factory=dict)
+    said_last: int = 0
     answers: list[str] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -248,6 +253,22 @@ class Sim(SessionRig):
         job = self.new_job()
         self.worlds[name].forget(self.worlds[name].agent.accept([job], 0))
 
+    def say_something(self) -> None:
+        """Somebody says something of a host at run time, or takes it back."""
+        name = self.words.choice(HOSTS)
+        agent = self.worlds[name].agent
+        self.said_last += 1
+        number = self.said_last
+
+        def acknowledged(_: None) -> None:
+            self.said[name] = number
+
+        if self.words.random() < 0.7:
+            agent.set_attribute("number", str(number)).addCallbacks(acknowledged, lambda _: None)
+        else:
+            agent.set_attribute("now and then", str(number)).addBoth(lambda _: None)
+            agent.remove_attribute("now and then").addBoth(lambda _: None)
+
     def schedule(self) -> None:
         self.submit(self.leader, self.chance.sample(HOSTS, self.chance.randint(1, 3)))
 
@@ -346,6 +367,8 @@ class Sim(SessionRig):
         ]
         for _ in range(steps):
             self.chance.choice(actions)()
+            if self.words.random() < 0.3:
+                self.say_something()
             self.pass_time(self.chance.random() * 2)
 
     def mend(self) -> None:
@@ -363,7 +386,7 @@ class Sim(SessionRig):
         self.pass_time(130, step=0.25)
 
     def check(self) -> None:
-        """No acknowledged job is lost, none ran twice, and the leader knows what the hosts know."""
+        """Nothing acknowledged is lost, no job ran twice, and the leader knows what the hosts know."""
         truth = {
             name: sorted(job.id for job in world.agent.jobs().values() if not job.ended)
             for name, world in self.worlds.items()
@@ -378,6 +401,11 @@ class Sim(SessionRig):
             assert all(
                 other == name or job_id not in world.agent.jobs() for other, world in self.worlds.items()
             ), job_id
+        known = {host.id: dict(host.attributes) for host in self.leader.leader.hosts()}
+        true = {name: dict(world.agent.attributes) for name, world in self.worlds.items()}
+        assert known == true
+        forgotten = {name for name, number in self.said.items() if int(true[name].get("number", 0)) < number}
+        assert (forgotten, bool(self.said)) == (set(), True)
         assert self.leader.leader._state._held == {}
         assert dict(self.leader.leader._batches._unacknowledged) == {}
 
