@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from flynnhost.cli.context import Context
 from flynnhost.client import calls
@@ -20,17 +21,18 @@ WITHIN = 0.7
 """Seconds that whoever presses the key waits at the most."""
 
 
-def complete_job_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The IDs of jobs of the host, those that have not ended first."""
-    found = _ask(ctx, calls.jobs())
-    jobs = sorted(found.values() if found else (), key=lambda job: (job.ended, job.id))
-    return _beginning((job.id for job in jobs), incomplete)
+class JobId(click.types.StringParamType):
+    """What names a job. Those of the host can be completed, those that have not ended first."""
 
+    name = "job"
 
-def complete_active_job_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The IDs of jobs of the host that have not ended."""
-    found = _ask(ctx, calls.jobs())
-    return _beginning((job.id for job in found.values() if not job.ended) if found else (), incomplete)
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The IDs of jobs that begin so."""
+        found = _ask(ctx, calls.jobs())
+        jobs = sorted(found.values() if found else (), key=lambda job: (job.ended, job.id))
+        return [CompletionItem(each) for each in _beginning((job.id for job in jobs), incomplete)]
 
 
 def complete_host_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -10,11 +10,14 @@ from typing import Any
 
 import click
 
+from flynnhost.cli.completing import JobId
 from flynnhost.cli.failures import NobodyReads, exit_code_from
 
 
 class Command(click.Command):
     """A command whose help ends with examples.
+
+    An argument with the name ``job`` or ``jobs`` is completed with what jobs there are.
 
     :param examples: lines as they are typed.
     """
@@ -22,6 +25,9 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
         super().__init__(*args, **more)
         self.examples = examples
+        for param in self.params:
+            if isinstance(param, click.Argument) and param.name in ("job", "jobs"):
+                param.type = JobId()
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from flynnhost.cli.completing import WITHIN
 from flynnhost.cli.main import main
 from flynnhost.model import Host
-from tests.support.served_host import Run, ServedHost, in_the_reactor
+from tests.support.served_host import Run, ServedHost, in_the_reactor, job
 
 
 def completing(*words: str) -> dict[str, str]:
@@ -70,6 +70,16 @@ async def test_hosts(run: Run, served: ServedHost) -> None:
     assert offered((await run(env=completing("attributes", "get", "--host", "h2"))).stdout) == ["h22"]
     line = completing("undrain", "--host-url", served.address.url, "h2")
     assert offered((await run(env=line | {"FLYNN_HOST_URL": "http://127.0.0.1:1"})).stdout) == ["h22"]
+
+
+@in_the_reactor
+async def test_jobs(run: Run, served: ServedHost) -> None:
+    """Jobs are offered wherever a command takes some, those that have not ended first."""
+    served.add(job("over"), job("web1"), job("web2"))
+    served.agent.end("over", 0)
+    for command in ("stop", "signal", "inspect"):
+        assert offered((await run(env=completing(command, ""))).stdout) == ["web1", "web2", "over"]
+    assert offered((await run(env=completing("stop", "web1", "web"))).stdout) == ["web1", "web2"]
 
 
 @pytest.mark.parametrize("listens", [True, False])
