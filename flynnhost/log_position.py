@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from attrs import frozen
 
@@ -42,11 +43,18 @@ class LogPosition:
         :raises InvalidField: naming the field, if it is none.
         """
         found = _FORM.fullmatch(text)
-        if found is None or not text.isascii():
+        stamp = "" if found is None else _stamp(found[1])
+        if found is None or not stamp:
             raise InvalidField(field, f"must be the ID of an event of this output, not {text[:100]!r}")
-        digits, stream, index, check, partial = found.groups()
-        stamp = (
-            f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T"
-            f"{digits[8:10]}:{digits[10:12]}:{digits[12:14]}.{digits[14:]}Z"
-        )
+        _, stream, index, check, partial = found.groups()
         return cls(stamp.encode("ascii"), int(stream), int(index), int(check, 16), bool(partial))
+
+
+def _stamp(digits: str) -> str:
+    """The stamp of which these are the digits; nothing if there is no such time."""
+    seconds = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}"
+    try:
+        datetime.fromisoformat(seconds)
+    except ValueError:
+        return ""
+    return f"{seconds}.{digits[14:]}Z"

@@ -18,13 +18,13 @@ from flynnhost.http.connection import read_body
 from flynnhost.http.decode import decode_attribute, decode_job
 from flynnhost.http.encode import encode_active_job, encode_job_event, encode_json, present_job
 from flynnhost.http.errors import json_errors
-from flynnhost.http.log_stream import LogResponse
-from flynnhost.http.media import EVENTS, JSON, TEXT, check_json_body, negotiate
+from flynnhost.http.log_query import log_query
+from flynnhost.http.log_stream import LOG_FORMS
+from flynnhost.http.media import EVENTS, JSON, check_json_body, negotiate
 from flynnhost.http.open_streams import OpenStreams
-from flynnhost.http.query import Query
 from flynnhost.http.routes import exact_routes
 from flynnhost.http.sse import EventSource, Wanted
-from flynnhost.interfaces import IAgent, LogQuery
+from flynnhost.interfaces import IAgent
 from flynnhost.model import Job, JobEvent
 
 _HIGHEST_SIGNAL = 64
@@ -115,16 +115,15 @@ class HostAPI:
 
     @app.route("/jobs/<job_id>/log", methods=["GET"])
     async def log_of_job(self, request: Request, job_id: str) -> None:
-        """A job's output, byte for byte."""
-        negotiate(request, TEXT)
-        query = _log_query(request)
+        """A job's output: byte for byte, in frames that tell the streams apart, or as events."""
+        form = LOG_FORMS[negotiate(request, *LOG_FORMS)]
+        query = log_query(request)
         self._streams.check()
-        response = LogResponse(request, self._clock, job_id)
-        response.start()
+        response = form(request, self._clock, job_id)
+        began = response.start(self._agent, query)
         self._streams.add(response)
-        stream = self._agent.job_output(job_id, query, response)
         # Never cancelled, or a stream that comes all the same would have nobody to stop it.
-        await shielded(stream.addCallbacks(response.streaming, response.unavailable))
+        await shielded(began)
         await response.when_over()
 
     @app.route("/attributes", methods=["GET"])
@@ -159,14 +158,3 @@ def _signal_number(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= _HIGHEST_SIGNAL:
         return int(text)
     raise InvalidField("sig", f"must be the number of a signal, from 1 to {_HIGHEST_SIGNAL}, not {text!r}")
-
-
-def _log_query(request: Request) -> LogQuery:
-    query = Query.of(request)
-    only = query.choice("stream", ("stdout", "stderr"))
-    return LogQuery(
-        stdout=only != "stderr",
-        stderr=only != "stdout",
-        follow=query.flag("follow"),
-        tail=query.count("tail"),
-    )

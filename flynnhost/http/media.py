@@ -10,6 +10,7 @@ from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
 JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 
 def negotiate(request: Request, *offers: str) -> str:

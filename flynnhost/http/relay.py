@@ -44,6 +44,11 @@ class Relay:
     _over: Gate = field(init=False, factory=Gate)
     _deadline: IDelayedCall | None = field(init=False, default=None)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the client does not take more for now."""
+        return self._paused
+
     def start(self) -> None:
         """Watch for the client's leaving."""
         self._request.notifyFinish().addBoth(lambda _: self._is_over())

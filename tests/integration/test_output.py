@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import json
+import re
+from urllib.parse import urlencode
 
 import pytest
 
+from flynnhost.docker_frames import FrameDecoder
 from tests.support.host_process import HostProcess
 from tests.support.waiting import wait_until
 from tests.support.wire_jobs import shell_job, wire_job
@@ -30,8 +34,8 @@ def test_output_of_an_ended_job(host: HostProcess) -> None:
     assert host.api.log(job, stream="stdout").body == b"out1\nout2\nout3\n"
     assert host.api.log(job, stream="stderr").body == b"err1\nerr2\nerr3\n"
     assert host.api.log(job, tail=2).body == b"\n".join(answer.body.split()[-2:]) + b"\n"
-    # Docker counts the lines of both streams, whichever is asked for.
-    assert host.api.log(job, stream="stdout", tail=5).body.endswith(b"out2\nout3\n")
+    assert host.api.log(job, stream="stdout", tail=2).body == b"out2\nout3\n"
+    assert host.api.log(job, stream="stderr", tail=9).body == b"err1\nerr2\nerr3\n"
     assert host.api.log(job, tail=0).body == b""
     assert host.api.log(job, follow="true").body == answer.body
 
@@ -82,6 +86,39 @@ def test_output_that_is_not_there(host: HostProcess) -> None:
     assert "it never started" in answer.json["message"]
     assert host.api.log(wire_job("true")).status == 404
     assert host.api.log(unkept, tail="many").json["detail"]["field"] == "tail"
+
+
+def test_output_in_three_forms(host: HostProcess) -> None:
+    """As text, in frames, and as events from each of which one can continue, also on a host started anew."""
+    long_line = "head -c 40000 /dev/zero | tr '\\0' x; echo"
+    job = shell_job(f"printf 'one\\n\\377\\n'; sleep 0.1; echo two >&2; sleep 0.1; {long_line}")
+    host.api.run(job)
+    host.api.ended(job)
+    path = f"/host/jobs/{job['id']}/log"
+    answer = host.api.request("GET", path, headers={"Accept": "application/vnd.docker.multiplexed-stream"})
+    pieces = list(FrameDecoder().feed(answer.body))
+    assert b"".join(data for stream, data in pieces if stream == 2) == b"two\n"
+    events = _events(host, path)
+    lines = [json.loads(data) for _, data in events]
+    assert [line["stream"] for line in lines] == ["stdout", "stdout", "stderr", "stdout", "stdout", "stdout"]
+    assert (lines[0]["data"], lines[1]["base64"], lines[2]["data"]) == ("one", "/w==", "two")
+    assert [line.get("partial", False) for line in lines] == [False, False, False, True, True, False]
+    assert "".join(line["data"] for line in lines[3:]) == "x" * 40_000
+    host.restart()
+    for number, (event_id, _) in enumerate(events):
+        assert _events(host, path, event_id) == events[number + 1 :]
+    since = urlencode({"since": lines[2]["time"]})
+    assert _events(host, f"{path}?{since}") == events[2:]
+    gone = host.api.request("GET", f"{path}?since=20200101{events[0][0][8:]}")
+    assert (gone.status, gone.json["code"]) == (410, "gone")
+
+
+def _events(host: HostProcess, path: str, last_id: str = "") -> list[tuple[str, str]]:
+    """The IDs and data of the events that come after one."""
+    headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+    answer = host.api.request("GET", path, headers=headers)
+    assert answer.status == 200, answer.body
+    return re.findall(r"id: (.*)\ndata: (.*)\n\n", answer.body.decode())
 
 
 def test_slow_reader(host: HostProcess) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from twisted.internet.task import Clock
 
-from flynnhost.errors import EngineUnavailable, OutputGone
+from flynnhost.errors import EngineUnavailable, OutputGone, PositionGone
 from flynnhost.http.open_streams import OpenStreams
 from flynnhost.http.site import APISite
-from flynnhost.interfaces import LogQuery
+from flynnhost.interfaces import LogEntry, LogQuery
+from flynnhost.log_position import LogPosition
 from flynnhost.model import Artifact, Job
 from flynnhost.testing.agent import FakeAgent, OutputRequest
 from flynnhost.testing.http_connection import MemoryConnection, dechunk, unchunked
 from tests.support.http_errors import assert_error
+
+POSITION = LogPosition(b"2026-11-24T01:00:00.123456789Z", 1, 0, 0xABCD, False)
+
+FRAMES = "application/vnd.docker.multiplexed-stream"
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +26,15 @@ def job(agent: FakeAgent) -> None:
     agent.accept([Job("j1", Artifact("busybox"))], 0)
 
 
-def asked(client: MemoryConnection, agent: FakeAgent, query: str = "", method: str = "GET") -> OutputRequest:
-    client.request(method, f"/host/jobs/j1/log{query}")
+def asked(
+    client: MemoryConnection, agent: FakeAgent, query: str = "", method: str = "GET", accept: str = "*/*"
+) -> OutputRequest:
+    client.request(method, f"/host/jobs/j1/log{query}", headers={"Accept": accept})
     return agent.outputs[-1]
 
 
-def streaming(client: MemoryConnection, agent: FakeAgent) -> OutputRequest:
-    output = asked(client, agent, "?follow=true")
+def streaming(client: MemoryConnection, agent: FakeAgent, accept: str = "*/*") -> OutputRequest:
+    output = asked(client, agent, "?follow=true", accept=accept)
     output.agreed.callback(output.stream)
     head = client.received()
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -76,6 +84,13 @@ def test_no_output(client: MemoryConnection, agent: FakeAgent) -> None:
         ("?follow=false", LogQuery()),
         ("?stream=stdout", LogQuery(stderr=False)),
         ("?stream=stderr", LogQuery(stdout=False)),
+        ("?since=0", LogQuery(since_ns=0)),
+        ("?since=1795482000.5&tail=1", LogQuery(since_ns=1_795_482_000_500_000_000, tail=1)),
+        ("?since=2026-11-24T01:00:00.123456789Z", LogQuery(since_ns=1_795_482_000_123_456_789)),
+        ("?since=2026-11-24T02:00:00%2B01:00", LogQuery(since_ns=1_795_482_000_000_000_000)),
+        ("?since=2026-11-24T02:00:00+01:00", LogQuery(since_ns=1_795_482_000_000_000_000)),
+        ("?since=1969-12-31T23:59:59Z", LogQuery(since_ns=0)),
+        (f"?since={POSITION}", LogQuery(after=POSITION)),
     ],
 )
 def test_query(client: MemoryConnection, agent: FakeAgent, query: str, expected: LogQuery) -> None:
@@ -99,6 +114,16 @@ def test_query(client: MemoryConnection, agent: FakeAgent, query: str, expected:
         ("stream=stdin", "stream"),
         ("stream=", "stream"),
         ("stream=%ff", "stream"),
+        ("since=yesterday", "since"),
+        ("since=-1", "since"),
+        ("since=1&since=2", "since"),
+        ("since=2026-11-24T01:00:00", "since"),
+        ("since=2026-13-24T01:00:00Z", "since"),
+        ("since=2026-11-24T01:00:00%2B99:00", "since"),
+        ("since=20261124010000000000000-3-0-00000000", "since"),
+        ("since=3f2a-17", "since"),
+        ("since=" + "9" * 5000, "since"),
+        ("since=%ff", "since"),
     ],
 )
 def test_bad_query(client: MemoryConnection, agent: FakeAgent, query: str, field: str) -> None:
@@ -214,3 +239,115 @@ def test_last_chunk(client: MemoryConnection, agent: FakeAgent) -> None:
     output.receiver.output_ended(None)
     assert unchunked(client.received()) == b"all"
     assert not client.aborted
+
+
+def test_frames(client: MemoryConnection, agent: FakeAgent) -> None:
+    """In frames each piece has its stream and its length before it."""
+    output = asked(client, agent, accept=FRAMES)
+    output.agreed.callback(output.stream)
+    output.receiver.output_received(1, b"out\n")
+    output.receiver.output_received(2, b"e" * 300)
+    output.receiver.output_ended(None)
+    answer = client.answer()
+    assert answer.headers["content-type"] == FRAMES
+    assert answer.body == b"\1\0\0\0\0\0\0\4out\n" + b"\2\0\0\0\0\0\1\x2c" + b"e" * 300
+
+
+def event(data: str, position: LogPosition = POSITION) -> bytes:
+    return f"id: {position}\ndata: {data}\n\n".encode()
+
+
+def test_events(client: MemoryConnection, agent: FakeAgent) -> None:
+    """Each line is an event with its ID, stream and time; bytes that are no text are in base64."""
+    output = asked(client, agent, accept="text/event-stream")
+    output.agreed.callback(output.stream)
+    when = '"time":"2026-11-24T01:00:00.123456789Z"'
+    second = attrs.evolve(POSITION, stream=2, index=1, partial=True)
+    output.receiver.entries_received(
+        [LogEntry(POSITION, b"out \xc3\xbc\r\n"), LogEntry(second, b"half"), LogEntry(POSITION, b"\n")]
+    )
+    output.receiver.entries_received([LogEntry(POSITION, b"\xff\n")])
+    output.receiver.output_ended(None)
+    answer = client.answer()
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.body == (
+        event(f'{{"stream":"stdout",{when},"data":"out \u00fc\\r"}}')
+        + event(f'{{"stream":"stderr",{when},"data":"half","partial":true}}', second)
+        + event(f'{{"stream":"stdout",{when},"data":""}}')
+        + event(f'{{"stream":"stdout",{when},"base64":"/w=="}}')
+    )
+    assert LogPosition.parse(str(second), "since") == second
+
+
+def test_last_event_id(client: MemoryConnection, agent: FakeAgent) -> None:
+    """The header of a client that connects again says where to continue; the query overrules it."""
+    headers = {"Last-Event-ID": str(POSITION)}
+    client.request("GET", "/host/jobs/j1/log", headers=headers)
+    assert agent.outputs[-1].query == LogQuery(after=POSITION)
+    agent.outputs[-1].agreed.errback(OutputGone("j1", str(PositionGone())))
+    assert_error(client.answer(), 410, "gone")
+    client.request("GET", "/host/jobs/j1/log?since=7", headers=headers)
+    assert agent.outputs[-1].query == LogQuery(since_ns=7_000_000_000)
+
+
+def test_bad_last_event_id(client: MemoryConnection, agent: FakeAgent) -> None:
+    """What was never an ID is refused."""
+    client.request("GET", "/host/jobs/j1/log", headers={"Last-Event-ID": "7"})
+    assert assert_error(client.answer(), 400, "validation_error")["detail"] == {"field": "Last-Event-ID"}
+    assert agent.outputs == []
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PositionGone(), b"gone"),
+        (EngineUnavailable("no answer"), str(EngineUnavailable("no answer")).encode()),
+    ],
+)
+def test_events_break_off(
+    client: MemoryConnection, agent: FakeAgent, clock: Clock, error: Exception, text: bytes
+) -> None:
+    """Events that can't go on end with an error."""
+    output = streaming(client, agent, "text/event-stream")
+    output.receiver.output_ended(error)
+    assert unchunked(client.received()) == b"event: error\ndata: " + text + b"\n\n"
+    client.lose()
+    assert clock.getDelayedCalls() == []
+
+
+def test_events_of_a_silent_job(client: MemoryConnection, agent: FakeAgent, clock: Clock) -> None:
+    """While nothing is written there is a sign of life, to the byte as Flynn's clients take it."""
+    output = streaming(client, agent, "text/event-stream")
+    clock.advance(29)
+    output.receiver.entries_received([LogEntry(POSITION, b"x\n")])
+    client.received()
+    clock.advance(29)
+    assert client.received() == b""
+    clock.advance(1)
+    assert dechunk(client.received()) == (b":\n", b"", False)
+    client.lose()
+    assert output.stream.calls == ["stop"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_events_when_the_host_stops(
+    client: MemoryConnection, agent: FakeAgent, streams: OpenStreams, clock: Clock
+) -> None:
+    """Who follows events hears that there may be more."""
+    output = streaming(client, agent, "text/event-stream")
+    streams.close_all()
+    assert unchunked(client.received()) == b"event: error\ndata: the host is stopping\n\n"
+    assert output.stream.calls == ["stop"]
+    client.lose()
+    assert clock.getDelayedCalls() == []
+
+
+def test_slow_reader_of_events(clock: Clock, site: APISite, agent: FakeAgent) -> None:
+    """A reader who takes nothing for now holds the job's output back."""
+    client = MemoryConnection(clock, site, window=1000)
+    output = asked(client, agent, accept="text/event-stream")
+    output.agreed.callback(output.stream)
+    output.receiver.entries_received([LogEntry(POSITION, b"x" * 2000)])
+    assert output.stream.calls == ["pause"]
+    assert len(client.received()) > 2000
+    assert output.stream.calls == ["pause", "resume"]
