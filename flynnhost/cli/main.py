@@ -11,9 +11,15 @@ from flynnhost.cli.program import Program
 _SECTIONS = {
     "Jobs": {
         "ps": "ps",
+        "run": "run",
+        "attach": "attach",
+        "exec": "exec_command",
+        "log": "log",
         "stop": "stop",
         "signal": "signal_command",
         "inspect": "inspect_command",
+        "wait": "wait",
+        "events": "events",
     },
     "Hosts": {
         "list": "hosts",

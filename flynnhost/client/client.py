@@ -29,6 +29,7 @@ from zope.interface import implementer
 from flynnhost.client import calls, streams
 from flynnhost.client.address import HostAddress
 from flynnhost.client.answers import Answer
+from flynnhost.client.attach import AttachStream, open_attach
 from flynnhost.client.byte_stream import ByteStream
 from flynnhost.client.calls import Call
 from flynnhost.client.errors import BadAnswer, ClientError, HostUnreachable, NoAnswer
@@ -232,6 +233,35 @@ class Client:
     async def log_text(self, job_id: str, query: LogQuery = _ALL) -> ByteStream:
         """A job's output as it is, stdout and stderr in one; close it after use."""
         return await self.open(streams.log_text(job_id, query))
+
+    async def attach(
+        self,
+        job_id: str,
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        logs: bool = False,
+        stream: bool = True,
+        wait: bool = True,
+        size: tuple[int, int] = (0, 0),
+    ) -> AttachStream:
+        """See ``streams.attach``; close it after use."""
+        request = streams.attach(
+            job_id,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            logs=logs,
+            stream=stream,
+            wait=wait,
+            size=size,
+        )
+        return await open_attach(self._reactor, self.address, request, until_exit=stream)
+
+    async def exec(self, job_id: str, cmd: Sequence[str], **options: Any) -> AttachStream:
+        """See ``streams.exec_``; close it after use."""
+        return await open_attach(self._reactor, self.address, streams.exec_(job_id, cmd, **options))
 
     # --- the cluster ------------------------------------------------------------
 

@@ -106,7 +106,7 @@ def _flag(name: str, value: bool) -> dict[str, str]:
 
 
 @frozen
-class Upgraded:
+class Attachable:
     """A request that is answered with an attachment: frames in both directions.
 
     :param within: seconds for the answer, after which frames may come whenever they like.
@@ -151,7 +151,7 @@ def attach(
     stream: bool = True,
     wait: bool = True,
     size: tuple[int, int] = (0, 0),
-) -> Upgraded:
+) -> Attachable:
     """Be at a job's standard streams.
 
     :param logs: with what was written so far.
@@ -161,7 +161,7 @@ def attach(
     """
     flags = {_STDIN: stdin, _STDOUT: stdout, _STDERR: stderr, _LOGS: logs, _STREAM: stream}
     body = _Attach(job_id, sum(flag for flag, wanted in flags.items() if wanted), *size)
-    return Upgraded("/attach", msgspec.json.encode(body), {} if wait else {"wait": "false"})
+    return Attachable("/attach", msgspec.json.encode(body), {} if wait else {"wait": "false"})
 
 
 def exec_(
@@ -174,7 +174,7 @@ def exec_(
     user: str = "",
     working_dir: str = "",
     size: tuple[int, int] = (0, 0),
-) -> Upgraded:
+) -> Attachable:
     """Run a command in a running job, and be at its standard streams."""
     body = _Exec(tuple(cmd), dict(env or {}), tty, stdin, user, working_dir, *size)
-    return Upgraded(path("host", "jobs", job_id, "exec"), msgspec.json.encode(body))
+    return Attachable(path("host", "jobs", job_id, "exec"), msgspec.json.encode(body))
