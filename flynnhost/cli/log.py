@@ -53,6 +53,7 @@ def _written(time: datetime) -> str:
 @click.option("--since", type=Text("TIME", moment), default="", help="Only from a time on, or so long ago.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only what went to stdout.")
 @click.option("--stderr", "only_stderr", is_flag=True, help="Only what went to stderr.")
+@click.option("--timestamps", "-t", is_flag=True, help="The time before each line.")
 @host_url_option
 @pass_context
 def command(
@@ -64,6 +65,7 @@ def command(
     since: str,
     only_stdout: bool,
     only_stderr: bool,
+    timestamps: bool,
 ) -> int:
     """Show what a job wrote: its stdout on stdout, its stderr on stderr."""
     query = LogQuery(
@@ -77,10 +79,10 @@ def command(
     from flynnhost.cli.in_reactor import in_reactor
 
     context.close()
-    return in_reactor(lambda reactor, _: _show(reactor, found, query))
+    return in_reactor(lambda reactor, _: _show(reactor, found, query, timestamps))
 
 
-async def _show(reactor: Any, found: FoundJob, query: LogQuery) -> int:
+async def _show(reactor: Any, found: FoundJob, query: LogQuery, timestamps: bool) -> int:
     from flynnhost.cli.outlet import Outlet
     from flynnhost.client.attach import STDERR
     from flynnhost.client.client import Client
@@ -88,6 +90,11 @@ async def _show(reactor: Any, found: FoundJob, query: LogQuery) -> int:
     client = Client(reactor, found.address)
     outlets = {False: Outlet(reactor, 1), True: Outlet(reactor, 2)}
     try:
+        if timestamps:
+            async for line in client.log_lines(found.id, query):
+                written = b"%b %b\n" % (line.time.encode(), line.content)
+                await outlets[line.stream == "stderr"].write(written)
+            return 0
         log = await client.log(found.id, query)
         async for stream, data in log:
             await outlets[stream == STDERR].write(data)

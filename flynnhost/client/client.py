@@ -44,6 +44,7 @@ from flynnhost.client.values import (
     Job,
     JobEvent,
     Leader,
+    LogLine,
     Placement,
     Readiness,
 )
@@ -229,6 +230,10 @@ class Client:
         """A job's output, in pieces of stdout and stderr; close it after use."""
         request = streams.log_frames(job_id, query)
         return LogStream(await self.open(request), self.address.url)
+
+    def log_lines(self, job_id: str, query: LogQuery = _ALL) -> Events[LogLine]:
+        """A job's output line by line; it goes on where it broke off. Close it after use."""
+        return self._events(streams.log_events(job_id, query), LogLine)
 
     async def log_text(self, job_id: str, query: LogQuery = _ALL) -> ByteStream:
         """A job's output as it is, stdout and stderr in one; close it after use."""

@@ -66,7 +66,7 @@ class LogQuery:
 
     :param follow: what is written from now on too, to the end of the job.
     :param tail: only so many of the last lines of what was written so far.
-    :param since: only what was written from this time on, RFC 3339.
+    :param since: only what was written from this time on, RFC 3339, or after the line with this ID.
     """
 
     follow: bool = False

@@ -154,6 +154,26 @@ class JobEvent(Value, frozen=True):
     job: ActiveJob | None = None
 
 
+class LogLine(Value, frozen=True):
+    """A line that a job wrote, without the newline at its end, or a part of a long one.
+
+    :param time: when it was written, RFC 3339 with nine decimals.
+    :param base64: what it is when it is no UTF-8; else it is ``data``.
+    :param partial: its line goes on in the next one of the same stream.
+    """
+
+    stream: str = "stdout"
+    time: str = ""
+    data: str | None = None
+    base64: bytes | None = None
+    partial: bool = False
+
+    @property
+    def content(self) -> bytes:
+        """What was written."""
+        return (self.data or "").encode() if self.base64 is None else self.base64
+
+
 # --- hosts ------------------------------------------------------------------------
 
 
