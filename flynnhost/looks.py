@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
@@ -31,9 +32,17 @@ def in_a_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="flynn-host look", daemon=True).start()
 
 
+@frozen(eq=False)
+class _Waiting(Generic[A]):
+    """Somebody who has asked, and until when they wait."""
+
+    at: A
+    timer: IDelayedCall
+
+
 @define(eq=False)
 class Looks(Generic[A, T]):
-    """Looks once at a time, in a thread of its own, for all who ask meanwhile.
+    """Looks once at a time, in a thread of its own, for all who ask the same meanwhile.
 
     A look that hangs keeps one thread and nobody: they are told what was seen before.
 
@@ -46,9 +55,11 @@ class Looks(Generic[A, T]):
     _reactor: LooksReactor
     _look: Callable[[A], T]
     _begin: Callable[[Callable[[], None]], None] = in_a_thread
+    # What was seen last, of what, and when.
     _seen: T | None = field(init=False, default=None)
-    _at: float | None = field(init=False, default=None)
-    _waiting: dict[Deferred[T | None], IDelayedCall] = field(init=False, factory=dict)
+    _seen_of: A | None = field(init=False, default=None)
+    _seen_at: float = field(init=False, default=float("-inf"))
+    _waiting: dict[Deferred[T | None], _Waiting[A]] = field(init=False, factory=dict)
     _looking: bool = field(init=False, default=False)
 
     def now(self, at: A) -> Deferred[T | None]:
@@ -56,19 +67,25 @@ class Looks(Generic[A, T]):
 
         :param at: what to look at.
         """
-        if self._at is not None and self._reactor.seconds() - self._at < FRESH:
+        if self._seen_of == at and self._reactor.seconds() - self._seen_at < FRESH:
             return succeed(self._seen)
         answer: Deferred[T | None] = Deferred(self._forget)
-        self._waiting[answer] = self._reactor.callLater(WITHIN, self._tell, answer)
-        if not self._looking:
-            self._looking = True
-            self._begin(lambda: self._thd_look(at))
+        self._waiting[answer] = _Waiting(at, self._reactor.callLater(WITHIN, self._tell, answer))
+        self._look_again()
         return answer
 
+    def _look_again(self) -> None:
+        """Look at what is waited for, unless a look goes on."""
+        for waiting in self._waiting.values():
+            if not self._looking:
+                self._looking = True
+                self._begin(partial(self._thd_look, waiting.at))
+            return
+
     def _forget(self, answer: Deferred[T | None]) -> None:
-        timer = self._waiting.pop(answer, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        waiting = self._waiting.pop(answer, None)
+        if waiting is not None and waiting.timer.active():
+            waiting.timer.cancel()
 
     def _tell(self, answer: Deferred[T | None]) -> None:
         self._forget(answer)
@@ -79,13 +96,15 @@ class Looks(Generic[A, T]):
             seen: T | Failure = self._look(at)
         except Exception:
             seen = Failure()
-        self._reactor.callFromThread(self._looked, seen)
+        self._reactor.callFromThread(self._looked, at, seen)
 
-    def _looked(self, seen: T | Failure) -> None:
+    def _looked(self, at: A, seen: T | Failure) -> None:
         self._looking = False
         if isinstance(seen, Failure):
             self.log.failure("While looking at the machine", seen)
         else:
-            self._seen, self._at = seen, self._reactor.seconds()
-        for answer in list(self._waiting):
-            self._tell(answer)
+            self._seen, self._seen_of, self._seen_at = seen, at, self._reactor.seconds()
+        for answer, waiting in list(self._waiting.items()):
+            if waiting.at == at:
+                self._tell(answer)
+        self._look_again()

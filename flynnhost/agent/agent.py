@@ -101,7 +101,11 @@ class Agent(Service):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """What is said of this host for schedulers."""
+        """What is said of this host for schedulers.
+
+        :raises NotReady: when it is not known yet what was said at run time.
+        """
+        self._check_open()
         return self._attributes.now
 
     @property
@@ -284,7 +288,7 @@ class Agent(Service):
             "id": self.host_id,
             "version": __version__,
             "external_ip": self.settings.external_ip,
-            "attributes": dict(self.attributes),
+            "attributes": dict(self._attributes.now),
             "resources": dict(self.resources),
             "draining": self.draining,
             "since": self._since,

@@ -39,8 +39,9 @@ class Rig:
 
     def finish(self) -> None:
         """The look that was begun comes to its end."""
-        self.begun.pop()()
-        self.reactor.run_until(lambda: not self.looks._looking)
+        looked = len(self.begun)
+        self.begun.pop(0)()
+        self.reactor.run_until(lambda: len(self.begun) == looked or not self.looks._looking)
 
 
 @pytest.fixture
@@ -49,16 +50,29 @@ def rig() -> Rig:
 
 
 def test_one_look_for_all(rig: Rig) -> None:
-    """All who ask meanwhile are told of the one look, and those who ask a moment later too."""
-    answers = [rig.ask(), rig.ask(), rig.ask("b")]
-    assert answers == [[], [], []]
+    """All who ask the same meanwhile are told of the one look, and those who ask a moment later too."""
+    answers = [rig.ask(), rig.ask()]
+    assert answers == [[], []]
     rig.finish()
-    assert answers == [[1], [1], [1]]
+    assert answers == [[1], [1]]
     assert (rig.ask(), rig.seen) == ([1], ["a"])
     rig.reactor.advance(FRESH)
-    later = rig.ask("b")
+    later = rig.ask()
     rig.finish()
-    assert (later, rig.seen) == ([2], ["a", "b"])
+    assert (later, rig.seen) == ([2], ["a", "a"])
+    assert rig.reactor.getDelayedCalls() == []
+
+
+def test_looks_elsewhere(rig: Rig) -> None:
+    """Those who ask for something else get a look of their own, also a moment later."""
+    first, other, same = rig.ask("a"), rig.ask("b"), rig.ask("a")
+    rig.finish()
+    assert (first, other, same) == ([1], [], [1])
+    rig.finish()
+    assert (other, rig.seen) == ([2], ["a", "b"])
+    again = rig.ask("a")
+    rig.finish()
+    assert (again, rig.seen) == ([3], ["a", "b", "a"])
     assert rig.reactor.getDelayedCalls() == []
 
 

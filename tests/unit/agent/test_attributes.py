@@ -146,3 +146,6 @@ def test_not_open() -> None:
         put(world, "a", "1")
     with pytest.raises(NotReady):
         remove(world, "zone")
+    with pytest.raises(NotReady):
+        assert world.agent.attributes
+    assert world.agent.status()["attributes"] == {"zone": "a", "disk": "hdd"}
