@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -32,13 +32,29 @@ class JobId(click.types.StringParamType):
         """The IDs of jobs that begin so."""
         found = _ask(ctx, calls.jobs())
         jobs = sorted(found.values() if found else (), key=lambda job: (job.ended, job.id))
-        return [CompletionItem(each) for each in _beginning((job.id for job in jobs), incomplete)]
+        return _beginning((job.id for job in jobs), incomplete)
 
 
-def complete_host_id(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The IDs of the hosts of the cluster."""
-    found = _ask(ctx, calls.hosts())
-    return _beginning(sorted(host.id for host in found.hosts) if found else (), incomplete)
+class HostId(click.types.StringParamType):
+    """What names a host. Those of the cluster can be completed."""
+
+    name = "host"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The IDs of hosts that begin so."""
+        found = _ask(ctx, calls.hosts())
+        return _beginning(sorted(host.id for host in found.hosts) if found else (), incomplete)
+
+
+TYPES: Mapping[str, click.types.StringParamType] = {
+    "job": JobId(),
+    "jobs": JobId(),
+    "host_id": HostId(),
+    "host_ids": HostId(),
+}
+"""What arguments and options with these names are."""
 
 
 def host_id_option(command: F) -> F:
@@ -48,7 +64,6 @@ def host_id_option(command: F) -> F:
         "host_id",
         default="",
         metavar="ID",
-        shell_complete=complete_host_id,
         help="The host of the cluster, if it is not the one that is asked.",
     )(command)
 
@@ -62,5 +77,5 @@ def _ask(ctx: click.Context, call: Call[T]) -> T | None:
         return None  # nobody who presses a key wants to read why
 
 
-def _beginning(ids: Iterable[str], incomplete: str) -> list[str]:
-    return [each for each in ids if each.startswith(incomplete)]
+def _beginning(ids: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(each) for each in ids if each.startswith(incomplete)]

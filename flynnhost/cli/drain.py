@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from flynnhost.cli.completing import complete_host_id
 from flynnhost.cli.context import Context, host_url_option, pass_context
 from flynnhost.cli.program import Command
 from flynnhost.client import calls
@@ -15,7 +14,7 @@ from flynnhost.client import calls
     cls=Command,
     examples=["flynn-host drain h2", "flynn-host drain $(flynn-host list --quiet | grep ^rack7)"],
 )
-@click.argument("host_ids", nargs=-1, required=True, metavar="HOST...", shell_complete=complete_host_id)
+@click.argument("host_ids", nargs=-1, required=True, metavar="HOST...")
 @host_url_option
 @pass_context
 def command(context: Context, host_ids: tuple[str, ...]) -> None:

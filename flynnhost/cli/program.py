@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from flynnhost.cli.completing import JobId
+from flynnhost.cli.completing import TYPES
 from flynnhost.cli.failures import NobodyReads, exit_code_from
 
 
 class Command(click.Command):
     """A command whose help ends with examples.
 
-    An argument with the name ``job`` or ``jobs`` is completed with what jobs there are.
+    What has one of the names in ``completing.TYPES`` is completed with the jobs or hosts that there are.
 
     :param examples: lines as they are typed.
     """
@@ -26,8 +26,7 @@ class Command(click.Command):
         super().__init__(*args, **more)
         self.examples = examples
         for param in self.params:
-            if isinstance(param, click.Argument) and param.name in ("job", "jobs"):
-                param.type = JobId()
+            param.type = TYPES.get(param.name or "", param.type)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""

@@ -68,6 +68,7 @@ async def test_hosts(run: Run, served: ServedHost) -> None:
     assert offered((await run(env=completing("drain", ""))).stdout) == ["h1", "h22"]
     assert offered((await run(env=completing("drain", "h2"))).stdout) == ["h22"]
     assert offered((await run(env=completing("attributes", "get", "--host", "h2"))).stdout) == ["h22"]
+    assert offered((await run(env=completing("run", "--host", ""))).stdout) == ["h1", "h22"]
     line = completing("undrain", "--host-url", served.address.url, "h2")
     assert offered((await run(env=line | {"FLYNN_HOST_URL": "http://127.0.0.1:1"})).stdout) == ["h22"]
 
@@ -77,7 +78,7 @@ async def test_jobs(run: Run, served: ServedHost) -> None:
     """Jobs are offered wherever a command takes some, those that have not ended first."""
     served.add(job("over"), job("web1"), job("web2"))
     served.agent.end("over", 0)
-    for command in ("stop", "signal", "inspect"):
+    for command in ("stop", "signal", "inspect", "attach", "exec", "log", "wait"):
         assert offered((await run(env=completing(command, ""))).stdout) == ["web1", "web2", "over"]
     assert offered((await run(env=completing("stop", "web1", "web"))).stdout) == ["web1", "web2"]
 
