@@ -50,7 +50,7 @@ def _written(time: datetime) -> str:
 @click.argument("job", metavar="ID")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written, until the job ends.")
 @click.option("--tail", "-n", type=click.IntRange(0), help="Only so many of the last lines.")
-@click.option("--since", type=Text("TIME", moment), default="", help="Only from a time on, or so long ago.")
+@click.option("--since", type=Text("TIME", moment), help="Only from a time on, or so long ago.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only what went to stdout.")
 @click.option("--stderr", "only_stderr", is_flag=True, help="Only what went to stderr.")
 @click.option("--timestamps", "-t", is_flag=True, help="The time before each line.")
@@ -62,7 +62,7 @@ def command(
     job: str,
     follow: bool,
     tail: int | None,
-    since: str,
+    since: str | None,
     only_stdout: bool,
     only_stderr: bool,
     timestamps: bool,
@@ -71,7 +71,7 @@ def command(
     query = LogQuery(
         follow=follow,
         tail=tail,
-        since=since,
+        since=since or "",
         stdout=only_stdout or not only_stderr,
         stderr=only_stderr or not only_stdout,
     )
