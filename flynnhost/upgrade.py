@@ -95,6 +95,10 @@ class Upgraded:
         """Connect the protocol, which then gets whatever comes and came since the answer. Call it once."""
         self._connection.deliver(protocol)
 
+    def something_came(self) -> Deferred[None]:
+        """Fires when there is something to deliver, if only that the connection is gone."""
+        return self._connection.something_came()
+
     def abort(self) -> None:
         """Break the connection off. May be called again."""
         self.transport.abortConnection()
@@ -124,7 +128,7 @@ async def _ask(endpoint: IStreamClientEndpoint, request: UpgradeRequest) -> Upgr
     except (CancelledError, ConnectingCancelledError) as e:
         raise CancelledError from e
     except Exception as e:
-        raise UpgradeFailed(_words(e)) from e
+        raise UpgradeFailed(words_of(e)) from e
     return await connection.answered
 
 
@@ -147,6 +151,7 @@ class _Connection(Protocol):
     _body: bytes = field(init=False, default=b"")
     _agreed: bool = field(init=False, default=False)
     _early: list[bytes] = field(init=False, factory=list)
+    _coming: list[Deferred[None]] = field(init=False, factory=list)
     _reader: IProtocol | None = field(init=False, default=None)
     _lost: Failure | None = field(init=False, default=None)
 
@@ -168,6 +173,8 @@ class _Connection(Protocol):
             self._reader.dataReceived(data)
         elif self._agreed:
             self._early.append(data)
+            self._transport.pauseProducing()
+            self._tell()
         elif not self.answered.called:
             self._received(data)
 
@@ -177,6 +184,7 @@ class _Connection(Protocol):
             self._reader.connectionLost(reason)
         elif self._agreed:
             self._lost = reason
+            self._tell()
         elif self._refusal is not None:
             self._refused()  # some bodies end like this
         else:
@@ -193,6 +201,21 @@ class _Connection(Protocol):
             protocol.dataReceived(early)
         if self._lost is not None:
             protocol.connectionLost(self._lost)
+
+    def something_came(self) -> Deferred[None]:
+        """See ``Upgraded.something_came``."""
+        coming: Deferred[None] = Deferred(lambda waiting: self._coming.remove(waiting))
+        self._coming.append(coming)
+        if any(self._early) or self._lost is not None:
+            self._tell()
+        else:
+            self._transport.resumeProducing()
+        return coming
+
+    def _tell(self) -> None:
+        waiting, self._coming = self._coming, []
+        for each in waiting:
+            each.callback(None)
 
     def _question(self) -> bytes:
         request = self._request
@@ -248,7 +271,7 @@ def _header(head: h11.Response, name: bytes) -> bytes:
     return next((value for key, value in head.headers if key == name), b"").partition(b";")[0].strip()
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """The words of the error in which it began; Twisted lists them in ``reasons``."""
     reasons = getattr(error, "reasons", None)
-    return _words(reasons[0].value) if reasons else str(error) or type(error).__name__
+    return words_of(reasons[0].value) if reasons else str(error) or type(error).__name__

@@ -29,8 +29,10 @@ from tests.support.dockerd import Dockerd, load_busybox
 from tests.support.waiting import wait_until
 
 pytest.register_assert_rewrite(
+    "flynnhost.testing.container_attach_contract",
     "flynnhost.testing.container_contract",
     "flynnhost.testing.container_engine_contract",
+    "flynnhost.testing.container_exec_contract",
     "flynnhost.testing.container_output_contract",
     "flynnhost.testing.container_rig",
 )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 from attrs import define
 from docker.errors import APIError
 
 from flynnhost.containers import translate
+from flynnhost.containers.exec_process import ExecProcess
 from flynnhost.containers.session import EngineSession, EngineSessions
-from flynnhost.containers.state import container_state, container_summary, engine_facts
-from flynnhost.errors import EngineRefused, EngineUnavailable, NoSuchContainer
+from flynnhost.containers.state import (
+    ExecState,
+    container_state,
+    container_summary,
+    engine_facts,
+    exec_state,
+)
+from flynnhost.errors import EngineRefused, EngineUnavailable, FlynnHostError, NoSuchContainer
 from flynnhost.interfaces import ContainerState, ContainerSummary, EngineFacts
 
 
@@ -70,6 +79,48 @@ class EngineCalls:
         with self._asking(translate.nothing_special) as session:
             found = session.containers(all=True, filters={"label": wanted})
             return [container_summary(each) for each in found]
+
+    def thd_resize(self, container_id: str, height: int, width: int) -> None:
+        """See ``IContainers.resize``."""
+        with self._asking(translate.killing(container_id)) as session:
+            session.resize(container_id, height, width)
+
+    def thd_exec_create(self, container_id: str, body: dict[str, Any]) -> str:
+        """Prepare a command of this body. Returns the ID of what can be started then."""
+        with self._asking(translate.killing(container_id)) as session:
+            url = f"{session.base_url}/v{session.api_version}/containers/{quote(container_id, safe='')}/exec"
+            headers = {"Content-Type": "application/json"}
+            answer = session.post(url, json.dumps(body), headers=headers, timeout=self.sessions.timeout)
+            if answer.status_code != 201:
+                raise APIError("refused", answer, translate.explanation(answer.content))
+            return str(answer.json()["Id"])
+
+    def thd_exec_state(self, exec_id: str) -> ExecState:
+        """What has become of a command."""
+        with self._asking(translate.nothing_special) as session:
+            return exec_state(session.exec_inspect(exec_id))
+
+    def thd_exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Set the size of a command's TTY."""
+        with self._asking(translate.nothing_special) as session:
+            session.exec_resize(exec_id, height, width)
+
+    def thd_exec_process(self, container_id: str, exec_id: str, pid: int) -> ExecProcess | None:
+        """The process of a command, if it is one of this machine that can be reached; close it after use."""
+        process = ExecProcess.thd_open(pid, container_id)
+        if process is None:
+            return None
+        try:
+            # Asked after it was opened: a command that still runs still has that number.
+            state = self.thd_exec_state(exec_id)
+            first = self.thd_inspect(container_id).pid
+            if state.running and state.pid == pid and process.thd_is_beside(first):
+                return process
+        except FlynnHostError:
+            process.close()
+            raise
+        process.close()
+        return None
 
     @contextmanager
     def _asking(self, reading: translate.Reading) -> Iterator[EngineSession]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -10,9 +11,12 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from zope.interface import implementer
 
 from flynnhost.containers.address import EngineAddress
+from flynnhost.containers.attach import EngineAttach
 from flynnhost.containers.body import OutputFiles, create_body
 from flynnhost.containers.calls import EngineCalls
 from flynnhost.containers.events import Backoff, EventsWatch
+from flynnhost.containers.execs import EngineExecs
+from flynnhost.containers.hijack import EngineLines
 from flynnhost.containers.lanes import EngineReactor, Lane
 from flynnhost.containers.logs import EngineLogs
 from flynnhost.containers.pulls import EnginePulls
@@ -23,9 +27,12 @@ from flynnhost.interfaces import (
     ContainerState,
     ContainerSummary,
     EngineFacts,
+    ExecSpec,
     IContainerListener,
     IContainers,
     IEntryReceiver,
+    IExecution,
+    IInput,
     ILogReceiver,
     ILogStream,
     IWatch,
@@ -59,7 +66,8 @@ class DockerClient:
     :param output_patience: how long the engine may be away before output that is being read breaks off.
     :param output: how much of a container's output the engine keeps.
     :param backoff: how long a watch waits before it connects again.
-    :param close_within: how long ``close`` and the stop of a watch wait for threads to end.
+    :param close_within: how long ``close`` and the stop of a watch wait for threads to end, and ``close``
+        for commands before that.
     """
 
     _reactor: EngineReactor
@@ -87,6 +95,9 @@ class DockerClient:
     _pulling: Lane = field(init=False)
     _pulls: EnginePulls = field(init=False)
     _output_streams: EngineLogs = field(init=False)
+    _lines: EngineLines = field(init=False)
+    _attach: EngineAttach = field(init=False)
+    _execs: EngineExecs = field(init=False)
     _watches: set[EventsWatch] = field(init=False, factory=set)
     _closed: bool = field(init=False, default=False)
 
@@ -102,6 +113,10 @@ class DockerClient:
         self._output_streams = EngineLogs(
             self._reactor, self._address, self.inspect, self._control_timeout, self._output_patience
         )
+        self._lines = EngineLines(self._reactor, self._address, self._control_timeout)
+        ask = partial(self._run, self._control)
+        self._attach = EngineAttach(self._reactor, self._lines, ask)
+        self._execs = EngineExecs(self._reactor, self._lines, ask, self._call_timeout)
 
     def ping(self) -> Deferred[None]:
         """See ``IContainers.ping``."""
@@ -164,6 +179,24 @@ class DockerClient:
             return fail(_closing())
         return self._output_streams.read_entries(container_id, tty, query, receiver)
 
+    def attach_output(self, container_id: str, tty: bool, receiver: ILogReceiver) -> Deferred[ILogStream]:
+        """See ``IContainers.attach_output``."""
+        return self._attach.output(container_id, tty, receiver)
+
+    def attach_input(self, container_id: str) -> Deferred[IInput]:
+        """See ``IContainers.attach_input``."""
+        return self._attach.input(container_id)
+
+    def resize(self, container_id: str, height: int, width: int) -> Deferred[None]:
+        """See ``IContainers.resize``."""
+        return self._run(self._control, EngineCalls.thd_resize, container_id, height, width)
+
+    def exec(self, container_id: str, spec: ExecSpec, receiver: ILogReceiver) -> Deferred[IExecution]:
+        """See ``IContainers.exec``."""
+        if self._closed:
+            return fail(_closing())
+        return self._execs.begin(container_id, spec, receiver)
+
     def watch(self, labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """See ``IContainers.watch``.
 
@@ -187,6 +220,11 @@ class DockerClient:
     def close(self) -> Deferred[None]:
         """See ``IContainers.close``. Who still waits for a call gets ``EngineUnavailable``."""
         self._closed = True
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        await self._execs.close(self._close_within)
+        self._lines.close()
         lanes = [lane for lane, _ in (self._making, self._control, self._removing, self._pinging)]
         lanes.append(self._pulling)
         for lane in lanes:
@@ -196,7 +234,7 @@ class DockerClient:
         self._output_streams.close()
         waits = [watch.stop() for watch in list(self._watches)]
         waits += [lane.join(self._close_within) for lane in lanes]
-        return DeferredList(waits).addCallback(lambda _results: None)
+        await DeferredList(waits)
 
     def _kind(
         self, name: str, threads: int, timeout: float, deadline: float | None = None

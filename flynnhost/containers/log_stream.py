@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import cast
 
 from attrs import define, field
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IResponse
 
 from flynnhost.containers.frames import ENGINE_ERROR, STDOUT, BadFrame, FrameDecoder
 from flynnhost.errors import EngineRefused, EngineUnavailable
@@ -24,21 +23,24 @@ from flynnhost.interfaces import ILogReceiver
 
 @define(eq=False)
 class LogStream(Protocol):
-    """An ``ILogStream`` of the body of an answer.
+    """An ``ILogStream`` of the body of an answer, or of a connection that is there for the output.
 
     What was received in one go is kept while the receiver wants a pause; more is left to
     the engine.
 
+    :param connect: makes this the protocol that gets what comes.
     :param abort: breaks the connection off.
     :param decoder: takes the stream apart; None if it is not framed, as that of a TTY.
+    :param proper_ends: with which errors a transfer ends that is complete.
     """
 
     log = Logger()
 
-    _response: IResponse
+    _connect: Callable[[IProtocol], None]
     _receiver: ILogReceiver
     _abort: Callable[[], None]
     _decoder: FrameDecoder | None
+    _proper_ends: Sequence[type[Exception]] = (ResponseDone, PotentialDataLoss)
     _pieces: deque[tuple[int, bytes]] = field(init=False, factory=deque)
     _paused: bool = field(init=False, default=False)
     _finished: bool = field(init=False, default=False)
@@ -49,9 +51,9 @@ class LogStream(Protocol):
         """Begin to pass on what comes."""
         if self._finished:
             return
-        self._response.deliverBody(self)
+        self._connect(self)
         if self._paused:
-            # Taking over the body has set the transport going.
+            # Taking over has set the transport going.
             self._producer().pauseProducing()
 
     def pauseProducing(self) -> None:
@@ -91,7 +93,7 @@ class LogStream(Protocol):
         self._flush()
 
     def _how_it_ended(self, reason: Failure) -> Exception | None:
-        proper = reason.check(ResponseDone, PotentialDataLoss)
+        proper = reason.check(*self._proper_ends)
         if proper and (self._decoder is None or self._decoder.between_frames):
             return None
         return EngineUnavailable("the output broke off")

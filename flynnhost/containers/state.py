@@ -6,9 +6,29 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from attrs import frozen
+
 from flynnhost.interfaces import ContainerState, ContainerSummary, EngineFacts
 
 _WITH_A_PROCESS = ("running", "paused", "restarting")
+
+
+@frozen
+class ExecState:
+    """What the engine says of a command in a container.
+
+    :param pid: of its process on the engine's machine; 0 if it never had one.
+    :param exit_code: None until it has ended.
+    """
+
+    running: bool
+    pid: int
+    exit_code: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has run, or failed to."""
+        return not self.running and self.exit_code is not None
 
 
 def container_state(data: Mapping[str, Any]) -> ContainerState:
@@ -59,6 +79,11 @@ def engine_facts(info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineF
         bridge_iptables=info.get("BridgeNfIptables") is True,
         live_restore=info.get("LiveRestoreEnabled") is True,
     )
+
+
+def exec_state(data: Mapping[str, Any]) -> ExecState:
+    """The state in the answer to an inspect of a command."""
+    return ExecState(bool(data["Running"]), data.get("Pid") or 0, data["ExitCode"])
 
 
 def timestamp(text: str) -> datetime | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
 from zope.interface import Interface
 
 from flynnhost.log_position import LogPosition
@@ -203,6 +204,74 @@ class ILogStream(Protocol):
         """End the transfer and free all it holds. ``output_ended`` is not called any more."""
 
 
+class IInput(IConsumer):
+    """The way to a process's standard input. A push producer registered here is paused while the
+    engine takes no more. When the way is gone, the producer is let go on, never stopped, and what is
+    written is dropped.
+    """
+
+    def end() -> None:
+        """Nothing more will be written: the process reads the end of its input. A TTY has no such end."""
+
+    def close() -> None:
+        """Break the connection off and free all it holds. May be called again, also after its end."""
+
+    def when_closed() -> Deferred[None]:
+        """A Deferred of your own that fires when the connection is gone, whoever ended it; never fails."""
+
+
+@frozen
+class ExecSpec:
+    """A command to be run in a running container. Empty values leave the matter to the container.
+
+    :param height: lines of the TTY, if known; 0 if not, like the columns in ``width``.
+    """
+
+    cmd: tuple[str, ...]
+    env: Mapping[str, str] = field(factory=dict)
+    tty: bool = False
+    stdin: bool = False
+    user: str = ""
+    working_dir: str = ""
+    height: int = 0
+    width: int = 0
+
+
+class IExecution(IInput):
+    """A command that runs in a container. What it writes goes to a receiver, as of an ``ILogStream``."""
+
+    def pauseProducing() -> None:
+        """See ``ILogStream``."""
+
+    def resumeProducing() -> None:
+        """See ``ILogStream``."""
+
+    def close() -> None:
+        """End the command if it runs (SIGHUP, then SIGKILL), and free all it holds. The receiver hears
+        nothing more. May be called again.
+        """
+
+    def when_closed() -> Deferred[None]:
+        """A Deferred of your own that fires when the connection is gone and, after ``close``, the command
+        too, or all that could be done to end it; never fails.
+        """
+
+    def resize(height: int, width: int) -> Deferred[None]:
+        """Set the size of its TTY, in characters. Fires when that is done, or the command has ended."""
+
+    def signal(number: int) -> Deferred[None]:
+        """Send it a signal. Fires when it was sent.
+
+        :raises ContainerNotRunning: when the command has ended.
+        :raises EngineRefused: when its process can't be reached from here.
+        """
+
+    def exit_status() -> Deferred[int]:
+        """A Deferred of your own that fires with its exit status when it has ended and all it wrote was
+        passed on; fails with ``EngineUnavailable`` when that can't be found out, or after ``close``.
+        """
+
+
 class IContainerListener(Protocol):
     """Hears of what happens to containers."""
 
@@ -298,6 +367,44 @@ class IContainers(Interface):
         container_id: str, tty: bool, query: LogQuery, receiver: IEntryReceiver
     ) -> Deferred[ILogStream]:
         """The same as ``logs``, entry by entry, each with its position."""
+
+    def attach_output(container_id: str, tty: bool, receiver: ILogReceiver) -> Deferred[ILogStream]:
+        """Begin to pass on what a container writes from now on; of one that has not started yet,
+        everything. Fires when the engine has agreed, before the first output.
+
+        The container waits when the stream is paused for long: only the engine's own buffers lie between.
+        ``output_ended`` gets no error also when the connection broke, which looks the same from here.
+
+        :param tty: whether the container was made with a TTY.
+        :raises NoSuchContainer: when it is not there.
+        :raises ContainerNotRunning: when it has ended.
+        """
+
+    def attach_input(container_id: str) -> Deferred[IInput]:
+        """Open a container's standard input; before its start too. Fires when the engine has agreed.
+
+        With a TTY it can be opened again and again; else the process reads the end when it is closed.
+
+        :raises NoSuchContainer: when it is not there.
+        :raises ContainerNotRunning: when it has ended.
+        """
+
+    def resize(container_id: str, height: int, width: int) -> Deferred[None]:
+        """Set the size of a container's TTY, in characters. Fires when that is done.
+
+        :raises NoSuchContainer: when it is not there.
+        :raises ContainerNotRunning: when it has ended or not started.
+        """
+
+    def exec(container_id: str, spec: ExecSpec, receiver: ILogReceiver) -> Deferred[IExecution]:
+        """Run a command in a running container. Fires when it has begun, before the first output.
+
+        Who cancels the wait has the command ended.
+
+        :raises NoSuchContainer: when it is not there.
+        :raises ContainerNotRunning: when it does not run.
+        :raises EngineRefused: when the command can't be run; the error has the engine's words.
+        """
 
     def watch(labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """Begin to tell of the containers with these labels, until the watch is stopped,

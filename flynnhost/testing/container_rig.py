@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from flynnhost.interfaces import ContainerSpec, ContainerState, ILogStream, LogEntry, LogQuery
+from flynnhost.interfaces import ContainerSpec, ContainerState, ExecSpec, ILogStream, LogEntry, LogQuery
 from flynnhost.testing.container_process import Program
 
 C = TypeVar("C")
@@ -47,6 +47,14 @@ class ContainersRig(ABC):
         """The spec, changed so that its process does what the program says."""
 
     @abstractmethod
+    def commanding(self, command: ExecSpec, program: Program) -> ExecSpec:
+        """The command, changed so that its process does what the program says."""
+
+    @abstractmethod
+    async def commands_left(self, container_id: str) -> int:
+        """How many processes a running container has beside its own and what that has begun."""
+
+    @abstractmethod
     def pullable(self) -> str:
         """An image that is not there but can be pulled."""
 
@@ -60,6 +68,11 @@ class ContainersRig(ABC):
         name = f"{next(iter(self.labels.values()))}-{self._names}"
         spec = ContainerSpec(name=name, image=self.image, labels=self.labels)
         return self.behaving(attrs.evolve(spec, **fields), program or Program())
+
+    def command(self, program: Program | None = None, **fields: Any) -> ExecSpec:
+        """A command to be run in a container."""
+        self._names += 1
+        return self.commanding(ExecSpec((f"command-{self._names}",), **fields), program or Program())
 
     async def started(self, program: Program | None = None, **fields: Any) -> str:
         """The ID of a container that was started."""
@@ -79,6 +92,15 @@ class ContainersRig(ABC):
         """Wait for something that happens by itself."""
         deadline = self.clock.seconds() + within
         while not condition():
+            assert self.clock.seconds() < deadline, "waited in vain"
+            await deferLater(self.clock, _BETWEEN_LOOKS)
+
+    async def until_it(
+        self, condition: Callable[[], Awaitable[object]], wanted: object, within: float = 20.0
+    ) -> None:
+        """Like ``until``, for what has to be asked for."""
+        deadline = self.clock.seconds() + within
+        while await condition() != wanted:
             assert self.clock.seconds() < deadline, "waited in vain"
             await deferLater(self.clock, _BETWEEN_LOOKS)
 
@@ -161,6 +183,10 @@ class OutputRecorder:
     async def follow(self, rig: ContainersRig, container_id: str, query: LogQuery, tty: bool = False) -> None:
         """Begin to listen."""
         self.stream = await rig.containers.logs(container_id, tty, query, self)
+
+    async def attach(self, rig: ContainersRig, container_id: str, tty: bool = False) -> None:
+        """Begin to listen to what is written from now on."""
+        self.stream = await rig.containers.attach_output(container_id, tty, self)
 
     async def read(self, rig: ContainersRig, container_id: str, query: LogQuery, tty: bool = False) -> None:
         """Listen to the end."""

@@ -34,9 +34,12 @@ from flynnhost.interfaces import (
     ContainerState,
     ContainerSummary,
     EngineFacts,
+    ExecSpec,
     IContainerListener,
     IContainers,
     IEntryReceiver,
+    IExecution,
+    IInput,
     ILogReceiver,
     ILogStream,
     IWatch,
@@ -44,6 +47,9 @@ from flynnhost.interfaces import (
     LogQuery,
 )
 from flynnhost.testing.container_events import FakeEvents
+from flynnhost.testing.container_exec import FakeExecution
+from flynnhost.testing.container_input import FakeInput
+from flynnhost.testing.container_live import FakeLiveStream
 from flynnhost.testing.container_output import FakeLogStream
 from flynnhost.testing.container_process import FakeContainer, Program
 
@@ -80,6 +86,7 @@ class FakeContainers:
     from within a call; what a test does to containers they hear at once.
 
     :param programs: what the process of a container does; asked at each start.
+    :param commands: what the process of an ``exec`` does; asked at each.
     :param deadline: how long a call to an engine that hangs takes to fail.
     :param inactivity: how long a pull from an engine that hangs takes to fail.
     :param every_image: whether all images are there; if not, those in ``images`` are.
@@ -91,11 +98,15 @@ class FakeContainers:
     :ivar containers: all containers that are there, by ID.
     :ivar created: how often a container of each name was created.
     :ivar started: how often a container of each name was started.
+    :ivar executions: all commands that were begun by ``exec``, in order.
     :ivar taken_ports: ``(protocol, number)`` of ports that other programs have.
     """
 
     _clock: IReactorTime
     programs: Callable[[ContainerSpec], Program] = field(default=lambda _spec: Program())
+    commands: Callable[[ContainerSpec, ExecSpec], Program] = field(
+        default=lambda _spec, _command: Program(exits_after=0)
+    )
     deadline: float = 60.0
     inactivity: float = 120.0
     every_image: bool = True
@@ -107,6 +118,7 @@ class FakeContainers:
     containers: dict[str, FakeContainer] = field(init=False, factory=dict)
     created: Counter[str] = field(init=False, factory=Counter)
     started: Counter[str] = field(init=False, factory=Counter)
+    executions: list[FakeExecution] = field(init=False, factory=list)
     taken_ports: set[tuple[str, int]] = field(init=False, factory=set)
     _by_name: dict[str, FakeContainer] = field(init=False, factory=dict)
     _planned: dict[str, deque[_Planned]] = field(init=False, factory=dict)
@@ -196,6 +208,23 @@ class FakeContainers:
 
         return self._call("logs", lambda: self._logs(container_id, query, deliver, receiver.output_ended))
 
+    def attach_output(self, container_id: str, tty: bool, receiver: ILogReceiver) -> Deferred[ILogStream]:
+        """See ``IContainers.attach_output``."""
+        del tty  # a container in memory knows
+        return self._call("attach_output", lambda: self._attach_output(container_id, receiver))
+
+    def attach_input(self, container_id: str) -> Deferred[IInput]:
+        """See ``IContainers.attach_input``."""
+        return self._call("attach_input", lambda: self._attach_input(container_id))
+
+    def resize(self, container_id: str, height: int, width: int) -> Deferred[None]:
+        """See ``IContainers.resize``."""
+        return self._call("resize", lambda: self._resize(container_id, (height, width)))
+
+    def exec(self, container_id: str, spec: ExecSpec, receiver: ILogReceiver) -> Deferred[IExecution]:
+        """See ``IContainers.exec``."""
+        return self._call("exec", lambda: self._exec(container_id, spec, receiver))
+
     def watch(self, labels: Mapping[str, str], listener: IContainerListener) -> IWatch:
         """See ``IContainers.watch``."""
         if self._closed:
@@ -206,8 +235,7 @@ class FakeContainers:
         """See ``IContainers.close``."""
         self._closed = True
         self._events.stop()
-        for container in self.containers.values():
-            container.close_readers(EngineUnavailable("the connection is closed for good"))
+        self._cut_streams("the connection is closed for good")
         self._release()
         return succeed(None)
 
@@ -248,8 +276,8 @@ class FakeContainers:
         :param exit_code: with which all processes end, unheard; None leaves them running.
         """
         self._events.flowing = False
+        self._cut_streams("connection closed")
         for container in self.containers.values():
-            container.close_readers(EngineUnavailable("connection closed"))
             if exit_code is not None and container.running:
                 self._exit(container, exit_code)
         self._events.interrupt("connection closed")
@@ -305,6 +333,8 @@ class FakeContainers:
         else:
             if not result.called:
                 result.callback(value)
+            else:
+                _abandon(value)
 
     def _work(self, work: Callable[[], T], plan: _Planned | None) -> T:
         if self._closed or not self._events.flowing:
@@ -335,6 +365,8 @@ class FakeContainers:
             raise NameTaken(spec.name)
         self._made += 1
         container = FakeContainer(f"{self._made:064x}", spec, self._made)
+        container.on_eof = lambda: self._exit_by_itself(container)
+        container.now = self._now
         self.containers[container.id] = self._by_name[spec.name] = container
         self.created[spec.name] += 1
         self._emit(container, "create")
@@ -351,6 +383,9 @@ class FakeContainers:
         self.started[container.spec.name] += 1
         self._emit(container, "start")
         container.began(program, self._now())
+        container.take_input()
+        if not container.running:
+            return
         if program.exits_after == 0:
             self._exit_by_itself(container)
         elif program.exits_after is not None:
@@ -377,6 +412,9 @@ class FakeContainers:
         if not container.running:
             raise ContainerNotRunning(container.id)
         container.ended(code, oom_killed, self._now())
+        for execution in self.executions:
+            if execution.container_id == container.id:
+                execution.exited(137)
         if oom_killed:
             self._emit(container, "oom")
         self._emit(container, "die")
@@ -416,11 +454,62 @@ class FakeContainers:
         self._clock.callLater(0, stream.begin)
         return stream
 
+    def _attach_output(self, container_id: str, receiver: ILogReceiver) -> ILogStream:
+        stream = FakeLiveStream(receiver)
+        self._not_ended(container_id).attach(stream)
+        self._clock.callLater(0, stream.begin)
+        return stream
+
+    def _attach_input(self, container_id: str) -> IInput:
+        container = self._not_ended(container_id)
+        way = FakeInput(self._clock, container)
+        container.inputs.append(way)
+        return way
+
+    def _resize(self, container_id: str, size: tuple[int, int]) -> None:
+        container = self.container(container_id)
+        if not container.running:
+            raise ContainerNotRunning(container_id)
+        container.size = size
+
+    def _exec(self, container_id: str, spec: ExecSpec, receiver: ILogReceiver) -> IExecution:
+        container = self.container(container_id)
+        if not container.running:
+            raise ContainerNotRunning(container_id)
+        program = self.commands(container.spec, spec)
+        if program.refused:
+            raise EngineRefused(program.refused)
+        execution = FakeExecution(self._clock, container.id, spec, program, receiver)
+        self.executions.append(execution)
+        execution.begin()
+        return execution
+
+    def _not_ended(self, container_id: str) -> FakeContainer:
+        container = self.container(container_id)
+        if container.starts and not container.running:
+            raise ContainerNotRunning(container_id)
+        return container
+
+    def _cut_streams(self, reason: str) -> None:
+        for container in self.containers.values():
+            container.close_readers(EngineUnavailable(reason))
+            container.close_inputs()
+        for execution in self.executions:
+            execution.cut(EngineUnavailable(reason))
+
     def _emit(self, container: FakeContainer, action: str) -> None:
         self._events.emit(container, action, at_once=not self._within_call)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.seconds(), UTC)
+
+
+def _abandon(value: object) -> None:
+    """Free what nobody waits for any more."""
+    if isinstance(value, FakeLogStream | FakeLiveStream):
+        value.stopProducing()
+    elif isinstance(value, FakeInput | FakeExecution):
+        value.close()
 
 
 def _no_answer(_result: object, timeout: float) -> NoReturn:

@@ -9,8 +9,10 @@ import pytest
 
 from flynnhost.agent.spec import host_labels
 from flynnhost.containers.events import Backoff
+from flynnhost.testing.container_attach_contract import ContainerAttachContract
 from flynnhost.testing.container_contract import ContainersContract
 from flynnhost.testing.container_engine_contract import ContainerEventsContract, EngineLossContract
+from flynnhost.testing.container_exec_contract import ContainerExecContract
 from flynnhost.testing.container_output_contract import ContainerOutputContract
 from tests.support.docker_rig import DockerEngineRig
 from tests.support.dockerd import Dockerd
@@ -23,6 +25,14 @@ class TestContainers(ContainersContract):
 
 
 class TestOutput(ContainerOutputContract):
+    pass
+
+
+class TestAttach(ContainerAttachContract):
+    pass
+
+
+class TestExec(ContainerExecContract):
     pass
 
 

@@ -14,7 +14,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from flynnhost.containers.client import DockerClient
-from flynnhost.interfaces import ContainerSpec
+from flynnhost.interfaces import ContainerSpec, ExecSpec
 from flynnhost.testing.container_process import Program
 from flynnhost.testing.container_rig import ContainersRig, EngineRig
 from tests.support.busybox import IMAGE
@@ -51,6 +51,20 @@ class DockerRig(ContainersRig):
         if program.refused:
             return attrs.evolve(spec, entry_point=("/no-such-program",))
         return attrs.evolve(spec, cmd=("sh", "-c", shell_script(program)))
+
+    def commanding(self, command: ExecSpec, program: Program) -> ExecSpec:
+        if program.refused:
+            return attrs.evolve(command, cmd=("/no-such-program",))
+        return attrs.evolve(command, cmd=("sh", "-c", shell_script(program)))
+
+    async def commands_left(self, container_id: str) -> int:
+        client = docker.APIClient(self.url)
+        try:
+            own = str(client.inspect_container(container_id)["State"]["Pid"])
+            found = client.top(container_id, ps_args="-eo pid,sid,args")["Processes"]
+        finally:
+            client.close()
+        return sum(session != own for _, session, _ in found)
 
     def pullable(self) -> str:
         return self.pushed(IMAGE)
@@ -120,10 +134,14 @@ def docker_threads() -> list[str]:
 def shell_script(program: Program) -> str:
     """A script for a shell that does what the program says."""
     lines = [f"trap 'exit {code}' {signal}" for signal, code in program.on_signal.items() if signal != 9]
+    lines += [f"trap '' {signal}" for signal in (1, 2, 15) if signal not in program.on_signal]
     for stream, data in program.output:
         text = "".join(map(_escaped, data))
         lines.append(f"printf {shlex.quote(text)} >&{stream}")
-    if program.exits_after is None:
+    if program.reads_input:
+        # In the background the shell would give it no input, and in the foreground heed no signals.
+        lines.append("exec 3<&0; cat <&3 & wait $!")
+    elif program.exits_after is None:
         lines.append("while :; do sleep 3600 & wait $!; done")
     elif program.exits_after:
         lines.append(f"sleep {program.exits_after} & wait $!")

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from flynnhost.interfaces import ContainerSpec
+from flynnhost.interfaces import ContainerSpec, ExecSpec
+from flynnhost.testing.container_attach_contract import ContainerAttachContract
 from flynnhost.testing.container_contract import ContainersContract
 from flynnhost.testing.container_engine_contract import ContainerEventsContract, EngineLossContract
+from flynnhost.testing.container_exec_contract import ContainerExecContract
 from flynnhost.testing.container_output_contract import ContainerOutputContract
 from flynnhost.testing.container_process import Program
 from flynnhost.testing.container_rig import EngineRig
@@ -29,15 +31,18 @@ class FakeRig(EngineRig):
         self.clock = Clock()
         self.labels = {"io.flynn.host": "here"}
         self._programs: dict[str, Program] = {}
+        self._commands: dict[tuple[str, ...], Program] = {}
         methods = ("ping", "create", "start", "inspect", "kill", "remove", "list_containers", "logs", "event")
+        streams = ("attach_output", "attach_input", "resize", "exec")
         self.containers = FakeContainers(
             self.clock,
             programs=lambda spec: self._programs[spec.name],
+            commands=lambda _spec, command: self._commands[command.cmd],
             deadline=5,
             inactivity=5,
             every_image=False,
             images={self.image},
-            delays=dict.fromkeys((*methods, "reconnect"), delay),
+            delays=dict.fromkeys((*methods, *streams, "reconnect"), delay),
         )
 
     def run(self, test: Coroutine[Any, Any, None]) -> None:
@@ -52,6 +57,14 @@ class FakeRig(EngineRig):
     def behaving(self, spec: ContainerSpec, program: Program) -> ContainerSpec:
         self._programs[spec.name] = program
         return spec
+
+    def commanding(self, command: ExecSpec, program: Program) -> ExecSpec:
+        self._commands[command.cmd] = program
+        return command
+
+    async def commands_left(self, container_id: str) -> int:
+        executions = self.containers.executions
+        return sum(each.running for each in executions if each.container_id == container_id)
 
     def pullable(self) -> str:
         self.containers.pulls["registry/thing:1"] = PullScript(seconds=0.5)
@@ -80,6 +93,14 @@ class TestContainers(ContainersContract):
 
 
 class TestOutput(ContainerOutputContract):
+    pass
+
+
+class TestAttach(ContainerAttachContract):
+    pass
+
+
+class TestExec(ContainerExecContract):
     pass
 
 

@@ -63,7 +63,7 @@ class Transfer:
         response: Any = FakeResponse(self.early)
         self.response = response
         decoder = FrameDecoder() if self.framed else None
-        self.stream = LogStream(response, self.receiver, self._abort, decoder)
+        self.stream = LogStream(response.deliverBody, self.receiver, self._abort, decoder)
         self.receiver.stream = self.stream
 
     def _abort(self) -> None:
