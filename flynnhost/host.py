@@ -19,6 +19,8 @@ from flynnhost.agent.assembly import build_agent
 from flynnhost.agent.foreseeing import foresee
 from flynnhost.agent.ports import port_is_free
 from flynnhost.agent.settings import HostSettings
+from flynnhost.agent.spool import Spool, SpoolLimits
+from flynnhost.agent.spool_files import SpoolFiles
 from flynnhost.agent.state_dir import StateDir
 from flynnhost.agent.taking import Taking
 from flynnhost.cluster.election import SoloElection
@@ -32,8 +34,12 @@ from flynnhost.interfaces import IContainers, IEtcd, IJournal
 from flynnhost.member import Identity, Member
 from flynnhost.services import OrderedServices, StartedAfter
 from flynnhost.settings import Settings
+from flynnhost.threads import Threads
 
 log = Logger()
+
+SPOOL_THREADS = 4
+"""How many write and read at the same time what slow readers of jobs' output have not read."""
 
 
 def build_host(
@@ -61,6 +67,12 @@ def build_host(
     :param etcd: keeps the cluster together; None for a solo host.
     :raises InvalidField: when an endpoint description is wrong.
     """
+    threads = Threads(reactor, "flynn-host spool", SPOOL_THREADS)
+    spool_directory = state_dir.path / "spool"
+
+    def make_spool(lost: Callable[[int, str], None]) -> Spool:
+        return Spool(SpoolFiles(threads, spool_directory), SpoolLimits(), lost)
+
     agent = build_agent(
         reactor,
         now,
@@ -69,6 +81,7 @@ def build_host(
         containers,
         port_is_free(settings.bind),
         epoch,
+        make_spool,
         lambda reason: _end(reactor, reason),
     )
 
@@ -112,11 +125,11 @@ def build_host(
     role = LeaderRole(leading)
     member: Member | None = None
     if etcd is None:
-        before = [_AtTheEnd(state_dir.release)]
+        before = [_AtTheEnd(state_dir.release), _AtTheEnd(threads.stop)]
         election: Service = SoloElection(reactor, agent.begin_term, role)
         following = None
     else:
-        before = [_AtTheEnd(state_dir.release), _AtTheEnd(etcd.close)]
+        before = [_AtTheEnd(state_dir.release), _AtTheEnd(threads.stop), _AtTheEnd(etcd.close)]
         identity = Identity(settings.id, state_dir.instance(), epoch)
         member = Member(reactor, boottime, etcd, identity, agent, role, addr, since, settings.lease_ttl)
         election = StartedAfter(agent.opened, member)

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost import __version__
+from flynnhost.agent.attachments import Attachments
 from flynnhost.agent.attributes import Attributes
 from flynnhost.agent.clearing import Clearing
 from flynnhost.agent.draining import Draining
@@ -34,9 +35,13 @@ from flynnhost.background import Background, shielded
 from flynnhost.errors import JournalFailed, NotReady, StaleTerm, TookTooLong
 from flynnhost.gate import Gate
 from flynnhost.interfaces import (
+    AttachQuery,
     Check,
     EngineFacts,
+    ExecSpec,
     IAgent,
+    IAttachClient,
+    IAttachment,
     IContainers,
     IEntryReceiver,
     IJournal,
@@ -82,6 +87,7 @@ class Agent(Service):
     _reconciler: Reconciler
     _stopper: Stopper
     _output: JobOutput
+    _attachments: Attachments
     _clearing: Clearing
     _draining: Draining
     _attributes: Attributes
@@ -194,6 +200,7 @@ class Agent(Service):
     async def _stop(self) -> None:
         self._closed = "this host is shutting down"
         self._open.shut()
+        await self._attachments.stop()
         self._engine.stop()
         self._reconciler.stop()
         if self._watch is not None:
@@ -265,6 +272,16 @@ class Agent(Service):
         if self._closed:
             return fail(NotReady(self._closed))
         return Deferred.fromCoroutine(self._output.read_entries(job_id, query, receiver))
+
+    def attach(self, query: AttachQuery, client: IAttachClient) -> IAttachment:
+        """See ``IAgent``."""
+        self._check_open()
+        return self._attachments.attach(query, client)
+
+    def exec(self, job_id: str, spec: ExecSpec, client: IAttachClient) -> IAttachment:
+        """See ``IAgent``."""
+        self._check_open()
+        return self._attachments.exec(job_id, spec, client)
 
     def readiness(self) -> tuple[Check, ...]:
         """See ``IAgent``."""

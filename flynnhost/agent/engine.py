@@ -33,6 +33,7 @@ class EngineHealth:
     facts: EngineFacts | None = field(init=False, default=None)
     _asked: bool = field(init=False, default=False)
     _there: Gate = field(init=False, factory=Gate)
+    _lost_at: float | None = field(init=False, default=None)
     _periodic: Periodic = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -65,7 +66,12 @@ class EngineHealth:
 
     def lost(self, reason: str) -> None:
         """Events don't flow."""
+        self._lost_at = self._clock.seconds()
         self._changed(events=reason or "its events don't flow", answers=self._answers)
+
+    def lost_since(self, time: float) -> bool:
+        """Whether its events broke off at this time of the clock or later."""
+        return self._lost_at is not None and self._lost_at >= time
 
     def back(self) -> Deferred[None]:
         """Fires when the engine is there, at once if it is."""

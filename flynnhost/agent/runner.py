@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -69,6 +70,7 @@ class Runner:
     was not made just now is looked at first, so that what has run is never started again.
 
     :param slots: bounds how many jobs are being created and started at the same time.
+    :param before_start: done with each job that is about to be started; does not fail, nor take long.
     """
 
     log = Logger()
@@ -82,6 +84,7 @@ class Runner:
     _specs: JobContainers
     _background: Background
     _slots: DeferredSemaphore
+    _before_start: Callable[[ActiveJob], Coroutine[Deferred[Any], Any, None]]
     _running: set[str] = field(init=False, factory=set)
     _waits: dict[str, Deferred[Any]] = field(init=False, factory=dict)
 
@@ -216,6 +219,7 @@ class Runner:
 
     async def _start_container(self, job_id: str) -> None:
         job = await self._table.note_durably(job_id, phase=Phase.STARTING, detail="")
+        await self._before_start(job)
         refused: EngineRefused | None = None
         try:
             await self._containers.start(job.container_id)

@@ -140,18 +140,30 @@ class JobTable:
         """End a job whose container is gone, and its exit status with it."""
         return self._finish(job_id, JobStatus.CRASHED, reason, exit_status=LOST)
 
+    def accepted(self, job_id: str) -> Deferred[ActiveJob]:
+        """Fires with the job when it is there, at once if it is."""
+        return self._when(job_id, lambda _: True)
+
     def ended(self, job_id: str) -> Deferred[ActiveJob]:
-        """Fires with the job when it has ended, at once if it has."""
+        """Fires with the job when it has ended, at once if it has.
+
+        :raises UnknownJob: when there is none of that ID.
+        """
+        self.get(job_id)
         return self._when(job_id, lambda job: job.ended)
 
     def started(self, job_id: str) -> Deferred[ActiveJob]:
-        """Fires with the job when it runs or has ended, at once if it does."""
+        """Fires with the job when it runs or has ended, at once if it does.
+
+        :raises UnknownJob: when there is none of that ID.
+        """
+        self.get(job_id)
         return self._when(job_id, lambda job: job.status is not JobStatus.STARTING)
 
     def _when(self, job_id: str, reached: Callable[[ActiveJob], bool]) -> Deferred[ActiveJob]:
         waiter = _Waiter(reached, Deferred(lambda _: self._drop_waiter(job_id, waiter)))
-        job = self.get(job_id)
-        if reached(job):
+        job = self._jobs.get(job_id)
+        if job is not None and reached(job):
             waiter.fires.callback(job)
         else:
             self._waiters.setdefault(job_id, []).append(waiter)

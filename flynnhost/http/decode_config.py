@@ -30,7 +30,7 @@ def check_config(wire: WireConfig) -> None:
     if wire.mounts or wire.volumes:
         _check_places(wire.mounts or [], wire.volumes or [])
     if wire.env:
-        _check_env(wire.env)
+        check_env(wire.env)
     if wire.ports:
         _check_ports(wire.ports)
     # What is empty is left out.
@@ -50,7 +50,11 @@ def _each(name: str, wires: Iterable[W], check: Callable[[W], None]) -> None:
             raise e.under(f"{name}[{index}]") from None
 
 
-def _check_env(env: dict[str, str]) -> None:
+def check_env(env: dict[str, str]) -> None:
+    """Check variables.
+
+    :raises InvalidField: for the first one that can't be accepted.
+    """
     for name in env:
         if not name:
             raise InvalidField("env", "must not have an empty name")

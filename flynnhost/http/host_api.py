@@ -9,10 +9,12 @@ from attrs import define, field
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from flynnhost.background import shielded
 from flynnhost.errors import InvalidField
+from flynnhost.http.attach_api import AttachAPI
 from flynnhost.http.bodies import empty_body, json_body, json_map
 from flynnhost.http.connection import read_body
 from flynnhost.http.decode import decode_attribute, decode_job
@@ -53,6 +55,7 @@ class HostAPI:
     _clock: IReactorTime
     _agent: IAgent
     _streams: OpenStreams
+    _attach: AttachAPI
     _facts: Facts = no_facts
     _events: EventSource[JobEvent] = field(init=False)
 
@@ -145,6 +148,11 @@ class HostAPI:
         """Say it no more."""
         await shielded(self._agent.remove_attribute(name))
         return empty_body(request)
+
+    @app.route("/jobs/<job_id>/exec", methods=["POST"])
+    def exec(self, _request: Request, job_id: str) -> IResource:
+        """Run a command in a job; the connection goes on with the attach protocol."""
+        return self._attach.exec(job_id)
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:

@@ -42,13 +42,14 @@ class Query:
             raise InvalidField(name, "is not UTF-8") from None
         return text
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, default: bool = False) -> bool:
         """Whether the parameter is there and not false.
 
+        :param default: what it is when it is not there.
         :raises InvalidField: when it is neither true nor false.
         """
         if name not in self._values:
-            return False
+            return default
         value = self.text(name)
         if value not in _FLAGS:
             raise InvalidField(name, f"must be true or false, not {value!r}")

@@ -12,6 +12,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from flynnhost.errors import InvalidField
+from flynnhost.http.attach_api import ATTACH_PATH, AttachAPI
 from flynnhost.http.cluster_api import ClusterAPI
 from flynnhost.http.errors import answer_failure
 from flynnhost.http.forwarding import ClusterResource, Forwarder
@@ -98,12 +99,13 @@ def build_root(
     facts: Facts = no_facts,
 ) -> Root:
     """The resources of the whole API; more can be put beside them with ``putChild``."""
-    exact: dict[bytes, IResource] = {}
+    attach = AttachAPI(clock, agent, streams)
+    exact: dict[bytes, IResource] = {ATTACH_PATH: attach.attach()}
     hosts: IClusterHosts | None = IClusterHosts(cluster, None)
     if hosts is not None:
         exact[SESSION_PATH] = SessionResource(clock, hosts, streams)
     root = Root(HealthAPI(agent, cluster, following).app.resource(), exact)
-    root.putChild(b"host", HostAPI(clock, agent, streams, facts).app.resource())
+    root.putChild(b"host", HostAPI(clock, agent, streams, attach, facts).app.resource())
     api: IResource = ClusterAPI(clock, cluster, streams, agent.host_id, following).app.resource()
     if following is not None:
         api = ClusterResource(api, cluster, Forwarder(clock, agent.host_id, following, streams))

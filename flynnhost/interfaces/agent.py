@@ -9,7 +9,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from flynnhost.interfaces.containers import IEntryReceiver, ILogReceiver, ILogStream, LogQuery
+from flynnhost.interfaces.attach import AttachQuery, IAttachClient, IAttachment
+from flynnhost.interfaces.containers import ExecSpec, IEntryReceiver, ILogReceiver, ILogStream, LogQuery
 from flynnhost.interfaces.feeds import ISubscription
 from flynnhost.model import ActiveJob, Job
 
@@ -117,6 +118,20 @@ class IAgent(Interface):
 
     def job_entries(job_id: str, query: LogQuery, receiver: IEntryReceiver) -> Deferred[ILogStream]:
         """The same as ``job_output``, entry by entry, each with its position."""
+
+    def attach(query: AttachQuery, client: IAttachClient) -> IAttachment:
+        """Connect a client to a job's streams. The client may be called before this returns.
+
+        :raises UnknownJob: when this host has no such job, and the query is not to wait for it.
+        """
+
+    def exec(job_id: str, spec: ExecSpec, client: IAttachClient) -> IAttachment:
+        """Run a command in a running job, with the client at its streams. It ends with the client.
+        The client may be called before this returns.
+
+        :raises UnknownJob: when this host has no such job.
+        :raises JobNotRunning: when it has ended or has not started.
+        """
 
     def readiness() -> tuple[Check, ...]:
         """Whether this host can run jobs, point by point."""

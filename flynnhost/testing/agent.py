@@ -26,8 +26,12 @@ from flynnhost.errors import (
 )
 from flynnhost.feed import Feed
 from flynnhost.interfaces import (
+    AttachQuery,
     Check,
+    ExecSpec,
     IAgent,
+    IAttachClient,
+    IAttachment,
     ICluster,
     IEntryReceiver,
     ILogReceiver,
@@ -47,6 +51,7 @@ from flynnhost.model import (
     Phase,
     Placement,
 )
+from flynnhost.testing.attachment import FakeAttachment
 
 _DAWN = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -98,6 +103,8 @@ class FakeAgent:
     :param hold: a Deferred that every change waits for, or fails with.
     :param outputs: who asked for output, in order.
     :param signals: the signals that were sent, in order.
+    :param attachments: who attached, in order.
+    :param at_once: what the job does before ``attach`` or ``exec`` has answered.
     """
 
     _clock: IReactorTime
@@ -111,6 +118,8 @@ class FakeAgent:
     hold: Deferred[None] | None = None
     outputs: list[OutputRequest] = field(factory=list)
     signals: list[tuple[str, int]] = field(factory=list)
+    attachments: list[FakeAttachment] = field(factory=list)
+    at_once: Callable[[FakeAttachment], None] = field(default=lambda _: None)
     _jobs: dict[str, ActiveJob] = field(init=False, factory=dict)
     _draining: Feed[bool] = field(init=False, factory=lambda: Feed("draining"))
     _attributes: Feed[Mapping[str, str]] = field(init=False, factory=lambda: Feed("attributes"))
@@ -221,6 +230,19 @@ class FakeAgent:
         """See ``IAgent.job_entries``; the test fires ``outputs[-1].agreed``."""
         return self.job_output(job_id, query, cast(Any, receiver))
 
+    def attach(self, query: AttachQuery, client: IAttachClient) -> IAttachment:
+        """See ``IAgent.attach``; the test does the rest with ``attachments[-1]``."""
+        if not query.wait:
+            self.job(query.job_id)
+        return self._attached(FakeAttachment(client, query=query))
+
+    def exec(self, job_id: str, spec: ExecSpec, client: IAttachClient) -> IAttachment:
+        """See ``IAgent.exec``; the test does the rest with ``attachments[-1]``."""
+        job = self.job(job_id)
+        if job.status is not JobStatus.RUNNING:
+            raise JobNotRunning(job_id, job.phase.value)
+        return self._attached(FakeAttachment(client, job_id=job_id, spec=spec))
+
     def readiness(self) -> tuple[Check, ...]:
         """See ``IAgent.readiness``."""
         return self.checks
@@ -268,6 +290,11 @@ class FakeAgent:
             ended_at=self._now(),
             error=error,
         )
+
+    def _attached(self, attachment: FakeAttachment) -> FakeAttachment:
+        self.attachments.append(attachment)
+        self.at_once(attachment)
+        return attachment
 
     def _created(self, job: Job, term: int) -> ActiveJob:
         self._jobs[job.id] = ActiveJob(job, self.host_id, digest(job), self._now(), term)

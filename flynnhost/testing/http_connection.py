@@ -133,6 +133,11 @@ class MemoryConnection:
             rest = unchunked(rest)
         return Answer(int(status.split(" ")[1]), headers, rest)
 
+    @property
+    def held_back(self) -> bool:
+        """Whether the server reads nothing for now."""
+        return bool(self._transport.producerState == "paused")
+
     def lose(self) -> None:
         """The client goes away."""
         self._transport.lost(ConnectionLost())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
@@ -15,10 +18,13 @@ from flynnhost.agent.agent import Agent
 from flynnhost.agent.assembly import build_agent
 from flynnhost.agent.settings import HostSettings
 from flynnhost.agent.spec import container_name
+from flynnhost.agent.spool import Spool, SpoolLimits
+from flynnhost.agent.spool_files import SpoolFiles
 from flynnhost.model import ActiveJob, Artifact, ContainerConfig, EventKind, Job, JobEvent
 from flynnhost.testing.containers import FakeContainers
 from flynnhost.testing.journal import MemoryJournal
 from flynnhost.testing.seams import Steps, armed_containers, armed_journal
+from flynnhost.testing.threads import NoThreads
 
 
 def a_job(job_id: str, url: str = "busybox:latest", **config: Any) -> Job:
@@ -31,6 +37,7 @@ class World:
     """A host's surroundings, and the agent of the present run.
 
     :ivar agent_clock: what the agent goes by, if not by the clock of all.
+    :ivar threads: what writes for slow readers.
     :ivar told: all events of all runs, in order.
     :ivar failures: the reasons for which runs gave up.
     """
@@ -44,6 +51,8 @@ class World:
     busy_ports: set[int] = field(factory=set)
     told: list[JobEvent] = field(init=False, factory=list)
     failures: list[str] = field(init=False, factory=list)
+    threads: NoThreads = field(init=False, factory=NoThreads)
+    spool_limits: SpoolLimits = field(init=False, factory=SpoolLimits)
     agent_clock: IReactorTime | None = field(init=False, default=None)
     _runs: int = field(init=False, default=0)
 
@@ -67,6 +76,7 @@ class World:
             armed_containers(self.containers, self.steps),
             lambda port, _: port not in self.busy_ports,
             f"run{self._runs}",
+            self.make_spool,
             self.failures.append,
         )
         steps = self.steps
@@ -82,6 +92,10 @@ class World:
         # whenever the garbage collector comes to it.
         self.agent._background.cancel()
         self.journal = self.journal.crash()
+
+    def make_spool(self, lost: Callable[[int, str], None]) -> Spool:
+        """Where slow readers' output is kept; on disk when there is a lot of it."""
+        return Spool(SpoolFiles(self.threads, Path(tempfile.gettempdir())), self.spool_limits, lost)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, in steps short enough for all that happens in it."""

@@ -1,0 +1,80 @@
+"""What a client types, on its way to a process that may not be there yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from flynnhost.interfaces import IInput
+
+
+@define(eq=False)
+class TypedInput:
+    """Takes what is typed and hands it to an ``IInput`` once there is one.
+
+    :param wanted: whether there will be one; if not, what is typed is dropped.
+    """
+
+    wanted: bool
+    _input: IInput | None = field(init=False, default=None)
+    _producer: Any = field(init=False, default=None)
+    _early: list[bytes] = field(init=False, factory=list)
+    _ended: bool = field(init=False, default=False)
+    _closed: bool = field(init=False, default=False)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See ``IConsumer``: it is paused until there is a process, then while that takes no more."""
+        self._producer = producer
+        if self._input is not None:
+            self._input.registerProducer(producer, streaming)
+        elif self.wanted and not self._closed:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """See ``IConsumer``."""
+        if self._producer is not None and self._input is not None:
+            self._input.unregisterProducer()
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """See ``IConsumer``."""
+        if self._closed or self._ended or not self.wanted:
+            return
+        if self._input is None:
+            self._early.append(data)
+        else:
+            self._input.write(data)
+
+    def end(self) -> None:
+        """Nothing more will be written."""
+        if self._closed or self._ended:
+            return
+        self._ended = True
+        if self._input is not None:
+            self._input.end()
+
+    def open(self, to: IInput) -> None:
+        """The process is there: hand on what was typed."""
+        if self._closed:
+            return
+        self._input = to
+        early, self._early = self._early, []
+        if self._producer is not None:
+            self._producer.resumeProducing()
+            to.registerProducer(self._producer, True)
+        for data in early:
+            to.write(data)
+        if self._ended:
+            to.end()
+
+    def close(self) -> None:
+        """Take nothing more. What is typed on is read, and dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._early.clear()
+        if self._producer is not None:
+            if self._input is not None:
+                self._input.unregisterProducer()
+            self._producer.resumeProducing()
