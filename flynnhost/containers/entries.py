@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from attrs import define, field
@@ -169,8 +170,13 @@ def _split(entry: bytes) -> tuple[bytes, bytes]:
 
 
 def _in_utc(stamp: bytes) -> bytes:
-    moment = datetime.fromisoformat(f"{stamp[:19].decode()}{stamp[29:].decode()}").astimezone(UTC)
-    return b"%b%bZ" % (moment.strftime(_STAMP_FORM).encode(), stamp[19:29])
+    return b"%b%bZ" % (_second_in_utc(stamp[:19], stamp[29:]), stamp[19:29])
+
+
+@lru_cache(maxsize=64)
+def _second_in_utc(second: bytes, zone: bytes) -> bytes:
+    moment = datetime.fromisoformat(f"{second.decode()}{zone.decode()}").astimezone(UTC)
+    return moment.strftime(_STAMP_FORM).encode()
 
 
 def stamp_later(stamp: bytes, seconds: float) -> bytes:

@@ -197,9 +197,6 @@ class LogReader:
                 if not begun:
                     await self._begin()
                     begun = True
-                if self._query.tail == 0 and not self._query.follow:
-                    await self._agree()
-                    return
                 if await self._turn():
                     return
                 backoff, away_since = Backoff(self._clock, first=0.1, cap=2.0), None
@@ -236,7 +233,7 @@ class LogReader:
 
     async def _tail(self, count: int) -> Start:
         streams = streams_of(self._query)
-        tail: int | None = 2 * count + _FEWEST
+        tail = 2 * count + _FEWEST if count < _ALL else None
         while True:
             search = TailSearch(count, streams)
             await self._look_through(tail, search)
@@ -266,6 +263,10 @@ class LogReader:
 
     async def _turn(self) -> bool:
         """Look for what is new, and wait until there may be more. Says whether that was all."""
+        nothing = self._query.tail == 0 and self._query.after is None and not self._query.follow
+        if nothing:
+            await self._agree()
+            return True
         ended = self._ended
         looked_at = self._clock.seconds()
         came = await self._catch_up()
@@ -313,7 +314,7 @@ class LogReader:
         tail = self._likely_tail()
         while True:
             request = LogRequest(tail=tail)
-            if self._cursor is None and self._query.since_ns is not None:
+            if self._cursor is None and self._query.since_ns is not None and self._query.tail is None:
                 request = evolve(request, since_ns=self._query.since_ns)
             snapshot = await self._source.ask(request)
             try:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from flynnhost.errors import FlynnHostError, NotReady, PositionGone
+from flynnhost.errors import FlynnHostError, NoSuchContainer, NotReady, PositionGone
 from flynnhost.http.encode import encode_json
 from flynnhost.http.media import EVENTS, MULTIPLEXED, TEXT
 from flynnhost.http.outflow import CLOSE_WITHIN, FLUSH_WITHIN
@@ -154,7 +154,8 @@ class EventLogResponse(LogResponse):
         if not self._request.startedWriting:
             self._relay.cut()
             return
-        self._relay.write(error_frame(_Gone() if isinstance(error, PositionGone) else error))
+        gone = isinstance(error, PositionGone | NoSuchContainer)
+        self._relay.write(error_frame(_Gone() if gone else error))
         self._relay.finish(within)
 
     def _silent(self) -> None:

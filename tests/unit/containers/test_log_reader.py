@@ -365,6 +365,28 @@ def test_since(follow: bool) -> None:
         reading.reader.stopProducing()
 
 
+def test_since_with_a_long_tail() -> None:
+    """The lines that are not in the tail are passed over before the time is looked at."""
+    engine = Engine()
+    engine.write(*(b"%d\n" % number for number in range(2500)))
+    reading = Reading(engine, LogQuery(since_ns=(BEGIN + 100) * 10**9, tail=2499))
+    reading.pass_time()
+    assert reading.lines == [b"%d" % number for number in range(99, 2500)]
+
+
+def test_tail_and_position() -> None:
+    """Who continues gets all that follows, whatever tail is asked for."""
+    engine = Engine()
+    engine.write(*(b"%d\n" % number for number in range(10)))
+    everything = Reading(engine, LogQuery(), with_entries=True)
+    everything.pass_time()
+    after = everything.receiver.entries[4].position
+    for tail in (0, 1):
+        reading = Reading(engine, LogQuery(after=after, tail=tail))
+        reading.pass_time()
+        assert reading.lines == [b"%d" % number for number in range(5, 10)]
+
+
 def test_since_later() -> None:
     """Who waits for a time that has not come gets what is written then, and nothing before."""
     engine = Engine()
