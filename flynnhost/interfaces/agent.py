@@ -123,6 +123,7 @@ class IAgent(Interface):
         """Connect a client to a job's streams. The client may be called before this returns.
 
         :raises UnknownJob: when this host has no such job, and the query is not to wait for it.
+        :raises TooManyRequests: when too many wait for jobs that this host does not know.
         """
 
     def exec(job_id: str, spec: ExecSpec, client: IAttachClient) -> IAttachment:
