@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from attrs import define
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 
 from flynnhost.containers import translate
@@ -55,7 +54,7 @@ class EngineAttach:
             line.abort()
             raise
         decoder = None if tty else FrameDecoder()
-        stream = LogStream(line.deliver, receiver, line.abort, decoder, (ConnectionDone,))
+        stream = LogStream(line.deliver, receiver, line.abort, decoder)
         # Not before the caller has the stream.
         self._reactor.callLater(0, stream.begin)
         return stream

@@ -9,12 +9,11 @@ from operator import itemgetter
 from typing import cast
 
 from attrs import define, field
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 
 from flynnhost.containers.frames import ENGINE_ERROR, STDOUT, BadFrame, FrameDecoder
 from flynnhost.errors import EngineRefused, EngineUnavailable
@@ -23,7 +22,7 @@ from flynnhost.interfaces import ILogReceiver
 
 @define(eq=False)
 class LogStream(Protocol):
-    """An ``ILogStream`` of the body of an answer, or of a connection that is there for the output.
+    """An ``ILogStream`` of a connection that is there for the output.
 
     What was received in one go is kept while the receiver wants a pause; more is left to
     the engine.
@@ -40,7 +39,7 @@ class LogStream(Protocol):
     _receiver: ILogReceiver
     _abort: Callable[[], None]
     _decoder: FrameDecoder | None
-    _proper_ends: Sequence[type[Exception]] = (ResponseDone, PotentialDataLoss)
+    _proper_ends: Sequence[type[Exception]] = (ConnectionDone,)
     _pieces: deque[tuple[int, bytes]] = field(init=False, factory=deque)
     _paused: bool = field(init=False, default=False)
     _finished: bool = field(init=False, default=False)
@@ -75,7 +74,7 @@ class LogStream(Protocol):
             self._finish()
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of the body came."""
+        """Some of it came."""
         if self._finished or self._end:
             return
         try:

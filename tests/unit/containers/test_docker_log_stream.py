@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed
 
 from flynnhost.containers.frames import FrameDecoder
 from flynnhost.containers.log_stream import LogStream
@@ -16,7 +15,7 @@ from flynnhost.errors import EngineRefused, EngineUnavailable
 from flynnhost.testing.container_rig import OutputRecorder
 from tests.conftest import LoggedFailures
 
-DONE = Failure(ResponseDone())
+DONE = Failure(ConnectionDone())
 
 
 def frame(stream: int, data: bytes) -> bytes:
@@ -35,13 +34,13 @@ class FakeTransport:
 
 
 @define(eq=False)
-class FakeResponse:
-    """A response as Twisted's: it holds the transport back until somebody wants the body."""
+class FakeLine:
+    """A connection that holds the transport back until somebody wants what comes."""
 
     early: bytes = b""
     transport: FakeTransport = field(factory=lambda: FakeTransport(paused=True))
 
-    def deliverBody(self, protocol: Any) -> None:
+    def deliver(self, protocol: Any) -> None:
         protocol.makeConnection(self.transport)
         if self.early:
             protocol.dataReceived(self.early)
@@ -56,14 +55,14 @@ class Transfer:
     framed: bool = True
     receiver: OutputRecorder = field(factory=OutputRecorder)
     aborted: int = 0
-    response: FakeResponse = field(init=False)
+    line: FakeLine = field(init=False)
     stream: LogStream = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        response: Any = FakeResponse(self.early)
-        self.response = response
+        line: Any = FakeLine(self.early)
+        self.line = line
         decoder = FrameDecoder() if self.framed else None
-        self.stream = LogStream(response.deliverBody, self.receiver, self._abort, decoder)
+        self.stream = LogStream(line.deliver, self.receiver, self._abort, decoder)
         self.receiver.stream = self.stream
 
     def _abort(self) -> None:
@@ -90,7 +89,7 @@ def test_without_frames() -> None:
     assert transfer.receiver.error is None
 
 
-@pytest.mark.parametrize("reason", [DONE, Failure(ResponseFailed([Failure(ConnectionLost())]))])
+@pytest.mark.parametrize("reason", [DONE, Failure(ConnectionLost())])
 def test_broken_off(reason: Failure) -> None:
     """Output that ends in the midst of a frame is incomplete, however it ends."""
     transfer = Transfer()
@@ -105,7 +104,7 @@ def test_connection_lost() -> None:
     """Output whose connection is lost is incomplete even between frames."""
     transfer = Transfer()
     transfer.stream.begin()
-    transfer.stream.connectionLost(Failure(ResponseFailed([Failure(ConnectionLost())])))
+    transfer.stream.connectionLost(Failure(ConnectionLost()))
     assert isinstance(transfer.receiver.error, EngineUnavailable)
 
 
@@ -136,7 +135,7 @@ def test_pause_in_the_midst() -> None:
     transfer.stream.dataReceived(frame(1, b"a") + frame(2, b"b") + frame(1, b"c"))
     transfer.stream.connectionLost(DONE)
     assert transfer.receiver.pieces == [(1, b"a")]
-    assert transfer.response.transport.paused
+    assert transfer.line.transport.paused
     assert not transfer.receiver.ended
     transfer.stream.resumeProducing()
     assert transfer.receiver.pieces == [(1, b"a"), (2, b"b"), (1, b"c")]
@@ -147,9 +146,9 @@ def test_pause_while_it_begins() -> None:
     """A pause at the first output is not undone by the rest of the beginning."""
     transfer = Transfer(early=frame(1, b"a"), receiver=OutputRecorder(pause_at_first=True))
     transfer.stream.begin()
-    assert transfer.response.transport.paused
+    assert transfer.line.transport.paused
     transfer.stream.resumeProducing()
-    assert not transfer.response.transport.paused
+    assert not transfer.line.transport.paused
 
 
 def test_pause_before_it_begins() -> None:
@@ -158,7 +157,7 @@ def test_pause_before_it_begins() -> None:
     transfer.stream.pauseProducing()
     transfer.stream.begin()
     assert transfer.receiver.pieces == []
-    assert transfer.response.transport.paused
+    assert transfer.line.transport.paused
     transfer.stream.resumeProducing()
     assert transfer.receiver.pieces == [(1, b"a")]
 
@@ -171,7 +170,7 @@ def test_pause_again_while_it_resumes() -> None:
     transfer.receiver.pause_at_first = True
     transfer.stream.resumeProducing()
     assert transfer.receiver.pieces == [(1, b"a"), (2, b"b")]
-    assert transfer.response.transport.paused
+    assert transfer.line.transport.paused
 
 
 def test_stop_before_it_begins() -> None:
