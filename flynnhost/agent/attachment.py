@@ -129,9 +129,9 @@ class Attachment(Attached):
             raise NotToBeHad(f"no job {job_id} came to this host within {KNOWN_WITHIN:g} s") from None
 
     def _claim_input(self, job: ActiveJob) -> None:
-        if not self._query.stdin:
+        if not self._query.stdin or job.status is JobStatus.FAILED:
             return
-        if job.ended and job.status is not JobStatus.FAILED:
+        if job.ended:
             raise NotToBeHad(f"job {job.id} has ended: there is nothing to write to")
         if not job.job.config.stdin:
             raise NotToBeHad(f"the stdin of job {job.id} was not opened: it was started without it")

@@ -8,6 +8,9 @@ from attrs import define, field
 
 from flynnhost.interfaces import IInput
 
+EARLY_BYTES = 64 * 1024
+"""What is taken before there is a process. Up to there it is read on, to notice a client that leaves."""
+
 
 @define(eq=False)
 class TypedInput:
@@ -20,16 +23,17 @@ class TypedInput:
     _input: IInput | None = field(init=False, default=None)
     _producer: Any = field(init=False, default=None)
     _early: list[bytes] = field(init=False, factory=list)
+    _early_bytes: int = field(init=False, default=0)
     _ended: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """See ``IConsumer``: it is paused until there is a process, then while that takes no more."""
+        """See ``IConsumer``: it is paused while the process takes no more, or there is none for too much."""
         self._producer = producer
         if self._input is not None:
             self._input.registerProducer(producer, streaming)
-        elif self.wanted and not self._closed:
-            producer.pauseProducing()
+        else:
+            self._check_early()
 
     def unregisterProducer(self) -> None:
         """See ``IConsumer``."""
@@ -43,6 +47,8 @@ class TypedInput:
             return
         if self._input is None:
             self._early.append(data)
+            self._early_bytes += len(data)
+            self._check_early()
         else:
             self._input.write(data)
 
@@ -67,6 +73,10 @@ class TypedInput:
             to.write(data)
         if self._ended:
             to.end()
+
+    def _check_early(self) -> None:
+        if self._early_bytes >= EARLY_BYTES and self._producer is not None and not self._closed:
+            self._producer.pauseProducing()
 
     def close(self) -> None:
         """Take nothing more. What is typed on is read, and dropped."""

@@ -255,6 +255,20 @@ def test_clients_that_come_and_go(host: HostProcess) -> None:
     assert host.api.stop(job).status == 200
 
 
+def test_clients_that_wait_in_vain(host: HostProcess) -> None:
+    """Who leaves before the job comes is gone at once, whatever was typed."""
+    before = descriptors(host)
+    clients = [attach(host, sleeper(), OUT | IN | STREAM) for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.next()
+        if number % 2:
+            client.write(b"typed")
+    assert descriptors(host) >= before + 20
+    for client in clients:
+        client.close()
+    wait_until(lambda: descriptors(host) <= before + 1, "the descriptors to be closed", 5)
+
+
 def test_broken_engine(make_host: Any, own_dockerd: Any) -> None:
     """When the engine dies, nobody takes the output for whole."""
     engine = own_dockerd()

@@ -13,6 +13,7 @@ from flynnhost.agent import attachments
 from flynnhost.agent.attachment import BROKE_OFF, ENDED_WITHIN, KNOWN_WITHIN
 from flynnhost.agent.before_start import PREPARE_WITHIN
 from flynnhost.agent.spool import BLOCK_BYTES, SpoolLimits
+from flynnhost.agent.typed_input import EARLY_BYTES
 from flynnhost.errors import EngineUnavailable, NotReady, PortTaken, TooManyRequests, UnknownJob
 from flynnhost.interfaces import AttachQuery
 from flynnhost.model import JobStatus, Port
@@ -439,7 +440,7 @@ def test_job_that_can_not_start(world: World) -> None:
     world.accept(a_job("j1"))
     world.pass_time(1)
     assert client.last == log.last == ("failed", "no such program")
-    assert attach(world).told == [("failed", "no such program")]
+    assert attach(world).told == attach(world, stdin=True).told == [("failed", "no such program")]
     check_nothing_left(world)
 
 
@@ -599,17 +600,19 @@ def test_input(world: World) -> None:
 
 
 def test_input_before_the_start(world: World) -> None:
-    """What is typed before the job runs is kept for it, and the one who types is held back."""
+    """What is typed before the job runs is kept for it; who types too much is held back until then."""
     producer = Producer()
     world.containers.programs = lambda _: Program(reads_input=True)
     client = attach(world, stdin=True)
     client.there.registerProducer(producer, True)
-    assert producer.calls == ["pause"]
     client.there.write(b"early\n")
+    assert producer.calls == []
+    client.there.write(b"x" * EARLY_BYTES)
+    assert producer.calls == ["pause"]
     client.there.end_input()
     world.accept(a_job("j1", stdin=True))
     world.pass_time(1)
-    assert client.of(1) == b"early\n"
+    assert client.of(1) == b"early\n" + b"x" * EARLY_BYTES
     assert client.last == ("exited", 0)
     assert producer.calls[:2] == ["pause", "resume"]
 
