@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from attrs import define, field
@@ -10,7 +11,8 @@ STDOUT = 1
 STDERR = 2
 ENGINE_ERROR = 3
 
-_HEADER_SIZE = 8
+_HEADER = struct.Struct(">II")  # a byte for the stream, three zeros, the size
+_HEADER_SIZE = _HEADER.size
 
 
 class BadFrame(ValueError):
@@ -38,10 +40,14 @@ class FrameDecoder:
 
         :raises BadFrame: if the bytes are something else.
         """
-        position = 0
-        while position < len(data):
+        position, size = 0, len(data)
+        while position < size:
             if not self._left:
-                position = self._take_header(data, position)
+                if self._header or size - position < _HEADER_SIZE:
+                    position = self._take_header(data, position)
+                else:
+                    self._read_header(data, position)
+                    position += _HEADER_SIZE
                 continue
             piece = data[position : position + self._left]
             position += len(piece)
@@ -52,10 +58,15 @@ class FrameDecoder:
         end = position + _HEADER_SIZE - len(self._header)
         self._header += data[position:end]
         if len(self._header) == _HEADER_SIZE:
-            if self._header[0] > ENGINE_ERROR or any(self._header[1:4]):
-                raise BadFrame(f"not the header of a frame: {bytes(self._header)!r}")
-            # Docker counts what it echoes of stdin (0) as stdout.
-            self._stream = self._header[0] or STDOUT
-            self._left = int.from_bytes(self._header[4:], "big")
+            self._read_header(self._header, 0)
             self._header.clear()
         return min(end, len(data))
+
+    def _read_header(self, data: bytes | bytearray, position: int) -> None:
+        kind, self._left = _HEADER.unpack_from(data, position)
+        stream = kind >> 24
+        if stream > ENGINE_ERROR or kind & 0xFFFFFF:
+            header = bytes(data[position : position + _HEADER_SIZE])
+            raise BadFrame(f"not the header of a frame: {header!r}")
+        # Docker counts what it echoes of stdin (0) as stdout.
+        self._stream = stream or STDOUT
