@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 
 from flynnhost.cli.detach_keys import DetachKeys
 from flynnhost.cli.exit_codes import ended_by
@@ -92,6 +93,7 @@ class Session:
     _asking: bool = field(init=False, default=False)
     _begun: bool = field(init=False, default=False)
     _ending: Ending | None = field(init=False, default=None)
+    _leaving: Deferred[None] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._input = Input(self._reactor, STDIN_FD, self._typed, self._input_ended)
@@ -115,6 +117,8 @@ class Session:
                         status = code
                 if self._ending is not None:
                     break
+            if self._leaving is not None:
+                await self._leaving
             return self._ending or Ending(status=status)
         finally:
             self.end()
@@ -203,5 +207,6 @@ class Session:
         self._leave_as(Ending(detached=True, signal=number))
 
     def _leave_as(self, ending: Ending) -> None:
-        self._ending = ending
-        self._stream.close()
+        if self._ending is None:
+            self._ending = ending
+            self._leaving = Deferred.fromCoroutine(self._stream.leave(self._reactor))

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -41,6 +41,8 @@ _FULL = 512 * 1024
 """How many bytes may wait to be read before the connection is paused."""
 
 _LOST = 1 << 31
+
+_LEAVE_WITHIN = 2.0
 
 
 @frozen
@@ -96,6 +98,8 @@ class AttachStream(Protocol):
     _complete: bool = field(init=False, default=False)
     _ends: int = field(init=False, default=0)
     _error: ClientError | None = field(init=False, default=None)
+    _lost: bool = field(init=False, default=False)
+    _gone: Deferred[None] | None = field(init=False, default=None)
 
     def __aiter__(self) -> AttachStream:
         return self
@@ -144,6 +148,25 @@ class AttachStream(Protocol):
         if self._transport is not None:
             self._transport.unregisterProducer()
 
+    async def leave(self, clock: IReactorTime, within: float = _LEAVE_WITHIN) -> None:
+        """Go away when all that was written has arrived; the process runs on. ``close`` does not wait for
+        that: what was written just before is lost if the host had something to send.
+
+        :param within: seconds after which that is waited for no more.
+        """
+        self._finish(None)
+        self._waiting.clear()
+        if self._transport is None or self._lost:
+            return
+        self._transport.unregisterProducer()
+        if self._paused:
+            self._transport.resumeProducing()  # what still comes is dropped
+        self._transport.loseWriteConnection()
+        self._gone = Deferred()
+        self._gone.addTimeout(within, clock, onTimeoutCancel=lambda *_: None)
+        await self._gone
+        self._transport.abortConnection()
+
     def close(self) -> None:
         """Go away; the process runs on. May be called again."""
         self._finish(None)
@@ -178,6 +201,10 @@ class AttachStream(Protocol):
         """The end, or a break."""
         expected = self._complete or (not self._until_exit and self._ends and self._reader.between_frames)
         self._finish(None if expected else BrokenOff(f"the connection to {self._name} broke off"))
+        self._lost = True
+        gone, self._gone = self._gone, None
+        if gone is not None and not gone.called:
+            gone.callback(None)
 
     @property
     def _transport(self) -> Any:

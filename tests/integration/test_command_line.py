@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import signal
+import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -113,3 +117,109 @@ def test_leader_and_hosts(host: HostProcess, start: Start) -> None:
     assert command.code in (0, 3)
     if command.code == 0:
         assert job["id"] in {each["id"] for each in json.loads(command.out)}
+
+
+@pytest.fixture
+def job_id() -> str:
+    return uuid.uuid4().hex
+
+
+def run_args(job_id: str, *cmd: str) -> tuple[str, ...]:
+    return ("--id", job_id, "--host-network", "busybox:latest", *cmd)
+
+
+def test_run(start: Start, job_id: str) -> None:
+    """All that a job writes comes, from the first byte, and its exit code."""
+    script = "echo out; echo err >&2; echo $A; exit 7"
+    command = start("run", "-e", "A=x y", *run_args(job_id, "sh", "-c", script))
+    assert ended(command) == 7
+    assert (command.out, command.err) == (b"out\nx y\n", b"err\n")
+
+
+def test_run_with_input(start: Start, job_id: str) -> None:
+    command = start("run", "-i", *run_args(job_id, "md5sum"), stdin=subprocess.PIPE)
+    command.type(b"x" * 1_000_000)
+    command.end_input()
+    assert ended(command) == 0
+    assert command.out.decode() == f"{hashlib.md5(b'x' * 1_000_000).hexdigest()}  -\n"
+
+
+def test_run_of_what_is_not_there(start: Start, job_id: str) -> None:
+    command = start("run", *run_args(job_id, "/no/such/program"))
+    assert ended(command) == 127
+    assert command.err.startswith(f"flynn-host: job {job_id} could not be started: ".encode())
+
+
+def test_shell_at_a_terminal(start: Start, host: HostProcess, job_id: str) -> None:
+    """Typing, the size of the window, Ctrl-C and the exit code, as if the shell were here."""
+    command = start("run", *run_args(job_id, "sh"), terminal=True, lines=33, columns=99)
+    before = command.settings
+
+    def says(text: bytes) -> None:
+        wait_until(lambda: text in command.out, repr(text))
+
+    says(b"# ")
+    command.type(b"stty size; tty\r")
+    says(b"\r\n33 99\r\n/dev/pts/0\r\n")
+    command.resize(50, 120)
+    wait_until(lambda: _asked(command, b"stty size\r", b"\r\n50 120\r\n"), "the new size")
+    command.type(b"sleep 1000\r")
+    says(b"sleep 1000\r\n")
+    prompts = command.out.count(b"# ")
+    # Until it has come at a moment when the shell waits for the program.
+    wait_until(lambda: _asked(command, b"\x03", b"# ", prompts + 1), "the prompt")
+    command.type(b"exit 42\r")
+    assert ended(command) == 42
+    assert command.settings == before
+    assert host.api.job({"id": job_id})["exit_status"] == 42
+
+
+def _asked(command: TypedCommand, question: bytes, answer: bytes, times: int = 1) -> bool:
+    command.type(question)
+    time.sleep(0.1)
+    return command.out.count(answer) >= times
+
+
+def test_leaving_and_returning(start: Start, job_id: str) -> None:
+    """Ctrl-P Ctrl-Q leaves a job running; attach returns to it, and exec looks inside."""
+    command = start("run", *run_args(job_id, "sh"), terminal=True)
+    wait_until(lambda: b"# " in command.out, "the shell")
+    command.type(b"X=kept\r")
+    wait_until(lambda: b"# " in command.out.partition(b"X=kept\r\n")[2], "the next prompt")
+    command.type(b"\x10\x11")
+    assert ended(command) == 0
+    inside = start("exec", job_id, "sh", "-c", "hostname; cat; exit 9")
+    assert (ended(inside), inside.out.decode()) == (9, f"{job_id}\n")
+    command = start("attach", job_id, terminal=True)
+    # The prompt comes when something is typed.
+    wait_until(lambda: _asked(command, b"echo $X\r", b"\r\nkept\r\n"), "the shell")
+    command.type(b"exit 3\r")
+    assert ended(command) == 3
+    again = start("attach", job_id, terminal=True)
+    assert ended(again) == 3
+    assert b"kept" in again.out
+    gone = start("exec", job_id, "true")
+    assert ended(gone) in (1, 5)
+
+
+def test_interrupt(start: Start, job_id: str) -> None:
+    """Without a terminal, Ctrl-C is a signal for the job."""
+    script = "trap 'echo told; exit 5' INT; echo ready; while :; do sleep 0.1; done"
+    command = start("run", *run_args(job_id, "sh", "-c", script))
+    wait_until(lambda: command.out == b"ready\n", "the job")
+    command.signal(signal.SIGINT)
+    assert (ended(command), command.out) == (5, b"ready\ntold\n")
+
+
+def test_exec_at_a_terminal(start: Start, host: HostProcess) -> None:
+    job = sleeper()
+    host.api.run(job)
+    host.api.running(job)
+    command = start("exec", job["id"], "sh", terminal=True, lines=20, columns=60)
+    wait_until(lambda: b"# " in command.out, "the shell")
+    command.type(b"stty size\r")
+    wait_until(lambda: b"20 60" in command.out, "the size")
+    command.type(b"\x04")
+    assert ended(command) == 0
+    missing = start("exec", job["id"], "/no/such/program")
+    assert ended(missing) == 127
