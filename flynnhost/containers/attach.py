@@ -12,10 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from flynnhost.containers import translate
 from flynnhost.containers.calls import EngineCalls
-from flynnhost.containers.frames import FrameDecoder
 from flynnhost.containers.hijack import EngineLine, EngineLines
 from flynnhost.containers.input import EngineInput, InputOnly
 from flynnhost.containers.log_stream import LogStream
+from flynnhost.docker_frames import FrameDecoder
 from flynnhost.errors import ContainerNotRunning
 from flynnhost.interfaces import ContainerState, IInput, ILogReceiver, ILogStream
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from flynnhost.containers.frames import ENGINE_ERROR, STDOUT, BadFrame
+from flynnhost.docker_frames import ENGINE_ERROR, STDOUT, BadFrame
 from flynnhost.errors import EngineRefused
 
 PIECE_BYTES = 16_384

@@ -18,10 +18,10 @@ from flynnhost.background import Background, Backoff
 from flynnhost.containers import translate
 from flynnhost.containers.calls import EngineCalls
 from flynnhost.containers.execution import Execution
-from flynnhost.containers.frames import BadFrame, FrameDecoder
 from flynnhost.containers.hijack import EngineLine, EngineLines
 from flynnhost.containers.state import ExecState
 from flynnhost.containers.translate import Refusal
+from flynnhost.docker_frames import BadFrame, FrameDecoder
 from flynnhost.errors import EngineUnavailable, FlynnHostError
 from flynnhost.interfaces import ExecSpec, IExecution, ILogReceiver
 

@@ -18,11 +18,11 @@ from zope.interface import implementer
 from flynnhost.background import Background, Backoff
 from flynnhost.containers.calls import EngineCalls
 from flynnhost.containers.exec_process import ExecProcess
-from flynnhost.containers.frames import FrameDecoder
 from flynnhost.containers.hijack import EngineLine
 from flynnhost.containers.input import EngineInput
 from flynnhost.containers.log_stream import LogStream
 from flynnhost.containers.state import ExecState
+from flynnhost.docker_frames import FrameDecoder
 from flynnhost.errors import ContainerNotRunning, EngineRefused, EngineUnavailable, FlynnHostError
 from flynnhost.interfaces import ExecSpec, IExecution, ILogReceiver
 

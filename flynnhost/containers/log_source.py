@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from flynnhost.containers import translate
 from flynnhost.containers.entries import Entry, FramedEntries, IEntryDecoder, TtyEntries
-from flynnhost.containers.frames import BadFrame
 from flynnhost.containers.transfer import Transfer, Transfers
+from flynnhost.docker_frames import BadFrame
 from flynnhost.errors import EngineRefused, EngineUnavailable
 
 #: How long nothing may come of a part that is being read. The engine first looks for its beginning.

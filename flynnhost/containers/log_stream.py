@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from flynnhost.containers.frames import ENGINE_ERROR, STDOUT, BadFrame, FrameDecoder
+from flynnhost.docker_frames import ENGINE_ERROR, STDOUT, BadFrame, FrameDecoder
 from flynnhost.errors import EngineRefused, EngineUnavailable
 from flynnhost.interfaces import ILogReceiver
 

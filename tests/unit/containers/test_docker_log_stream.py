@@ -9,8 +9,8 @@ from attrs import define, field
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from flynnhost.containers.frames import FrameDecoder
 from flynnhost.containers.log_stream import LogStream
+from flynnhost.docker_frames import FrameDecoder
 from flynnhost.errors import EngineRefused, EngineUnavailable
 from flynnhost.testing.container_rig import OutputRecorder
 from tests.conftest import LoggedFailures

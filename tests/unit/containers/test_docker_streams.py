@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flynnhost.containers.frames import BadFrame, FrameDecoder
 from flynnhost.containers.json_lines import json_lines
 from flynnhost.containers.pull_progress import PullProgress
 from flynnhost.containers.references import ImageReference
+from flynnhost.docker_frames import BadFrame, FrameDecoder
 
 
 def frame(stream: int, data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flynnhost.containers.chunks import BadChunk, ChunkDecoder
 from flynnhost.containers.entries import PIECE_BYTES, Entry, FramedEntries, IEntryDecoder, TtyEntries
-from flynnhost.containers.frames import BadFrame
+from flynnhost.docker_frames import BadFrame
 from flynnhost.errors import EngineRefused, InvalidField
 from flynnhost.log_position import LogPosition
 
