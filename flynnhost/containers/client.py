@@ -66,8 +66,8 @@ class DockerClient:
     :param output_patience: how long the engine may be away before output that is being read breaks off.
     :param output: how much of a container's output the engine keeps.
     :param backoff: how long a watch waits before it connects again.
-    :param close_within: how long ``close`` and the stop of a watch wait for threads to end, and ``close``
-        for commands before that.
+    :param close_within: how long ``close`` and the stop of a watch wait for threads to end, and ``close``,
+        half as long, for commands before that.
     """
 
     _reactor: EngineReactor
@@ -93,6 +93,7 @@ class DockerClient:
     _removing: tuple[Lane, EngineCalls] = field(init=False)
     _pinging: tuple[Lane, EngineCalls] = field(init=False)
     _pulling: Lane = field(init=False)
+    _signalling: Lane = field(init=False)
     _pulls: EnginePulls = field(init=False)
     _output_streams: EngineLogs = field(init=False)
     _lines: EngineLines = field(init=False)
@@ -114,9 +115,10 @@ class DockerClient:
             self._reactor, self._address, self.inspect, self._control_timeout, self._output_patience
         )
         self._lines = EngineLines(self._reactor, self._address, self._control_timeout)
+        self._signalling = Lane(self._reactor, "signal", 2, self._waiting, self._control_timeout)
         ask = partial(self._run, self._control)
         self._attach = EngineAttach(self._reactor, self._lines, ask)
-        self._execs = EngineExecs(self._reactor, self._lines, ask, self._call_timeout)
+        self._execs = EngineExecs(self._reactor, self._lines, ask, self._signalling.run, self._call_timeout)
 
     def ping(self) -> Deferred[None]:
         """See ``IContainers.ping``."""
@@ -223,10 +225,10 @@ class DockerClient:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        await self._execs.close(self._close_within)
+        await self._execs.close(self._close_within / 2)
         self._lines.close()
         lanes = [lane for lane, _ in (self._making, self._control, self._removing, self._pinging)]
-        lanes.append(self._pulling)
+        lanes += [self._pulling, self._signalling]
         for lane in lanes:
             lane.close()
         for sessions in self._sessions:

@@ -36,6 +36,7 @@ class EngineExecs:
     """The commands that were begun in containers of one engine.
 
     :param ask: has one of the ``EngineCalls`` done.
+    :param in_thread: runs a function that asks nothing of the engine.
     :param begin_within: seconds that a command may take to begin once the engine has agreed.
     :param grace: seconds from SIGHUP to SIGKILL for a command that is closed early.
     """
@@ -45,6 +46,7 @@ class EngineExecs:
     _reactor: IReactorTime
     _lines: EngineLines
     _ask: Callable[..., Deferred[Any]]
+    _in_thread: Callable[..., Deferred[Any]]
     _begin_within: float = 60.0
     _grace: float = 5.0
     _background: Background = field(init=False, factory=lambda: Background("exec"))
@@ -113,6 +115,7 @@ class EngineExecs:
             self._reactor,
             self._background,
             self._ask,
+            self._in_thread,
             container_id,
             exec_id,
             spec,

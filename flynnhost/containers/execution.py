@@ -37,7 +37,8 @@ class Execution:
     Its exit status is asked for when its output has ended, and again and again while it still runs:
     a command may close its output long before it ends.
 
-    :param ask: has one of the ``EngineCalls`` done, or another function, with what follows it.
+    :param ask: has one of the ``EngineCalls`` done.
+    :param in_thread: runs a function that asks nothing of the engine.
     :param line: goes both ways.
     :param process: its process; None if it can't be reached, or has ended already.
     :param grace: seconds from SIGHUP to SIGKILL.
@@ -49,6 +50,7 @@ class Execution:
     _clock: IReactorTime
     _background: Background
     _ask: Callable[..., Deferred[Any]]
+    _in_thread: Callable[..., Deferred[Any]]
     container_id: str
     exec_id: str
     _spec: ExecSpec
@@ -145,9 +147,10 @@ class Execution:
         self._output.stopProducing()
         if not self._begun:
             self._lost()  # nobody else will tell of it
-        if self._outcome is None:
+        if not isinstance(self._outcome, int):
             self._ending = True
-            self._settle(EngineUnavailable("the command was closed before its end"))
+            if self._outcome is None:
+                self._settle(EngineUnavailable("the command was closed before its end"))
             self._background.run(self._end_process(), "ending a command")
         else:
             self._free()
@@ -182,7 +185,7 @@ class Execution:
     async def _signal(self, number: int) -> None:
         if self._outcome is None and self._process is None and (await self._state()).running:
             raise EngineRefused("the command's process can't be reached from here")
-        if self._process is None or not await self._ask(_thd_signal, self._process, number):
+        if self._process is None or not await self._in_thread(self._process.thd_signal, number):
             raise ContainerNotRunning(self.container_id)
 
     async def _state(self) -> ExecState:
@@ -199,10 +202,11 @@ class Execution:
         if self._closed:
             return
         if state is None or state.exit_code is None:
+            # It may still run, so its process is kept to be ended.
             self._settle(EngineUnavailable(f"the exit status of a command is not known: {reason}"))
         else:
             self._settle(state.exit_code)
-        self._free()
+            self._free()
 
     async def _end_process(self) -> None:
         try:
@@ -227,10 +231,10 @@ class Execution:
 
     async def _kill(self, process: ExecProcess) -> bool:
         """Returns whether it has ended."""
-        await self._ask(_thd_signal_session, process, signal.SIGHUP)
+        await self._in_thread(process.thd_signal_session, signal.SIGHUP)
         await self._end_of(process, lambda: self.grace)
         # Also if it has ended: others may be left of its session.
-        await self._ask(_thd_signal_session, process, signal.SIGKILL)
+        await self._in_thread(process.thd_signal_session, signal.SIGKILL)
         return await self._end_of(process, lambda: _KILLED_WITHIN)
 
     async def _end_of(self, process: ExecProcess, within: Callable[[], float]) -> bool:
@@ -279,11 +283,3 @@ class _BothWays(Protocol):
         """There is no connection any more."""
         self._stream.connectionLost(reason)
         self._lost()
-
-
-def _thd_signal(_calls: EngineCalls, process: ExecProcess, number: int) -> bool:
-    return process.thd_signal(number)
-
-
-def _thd_signal_session(_calls: EngineCalls, process: ExecProcess, number: int) -> None:
-    process.thd_signal_session(number)

@@ -100,6 +100,10 @@ class EngineLossContract:
             rig.containers.remove(container_id),
             rig.containers.list_containers(rig.labels),
             rig.containers.logs(container_id, False, LogQuery(), OutputRecorder()),
+            rig.containers.attach_output(container_id, False, OutputRecorder()),
+            rig.containers.attach_input(container_id),
+            rig.containers.resize(container_id, 10, 20),
+            rig.containers.exec(container_id, rig.command(), OutputRecorder()),
             rig.containers.pull(rig.image, lambda _text: None),
         ):
             await failing(call, EngineUnavailable)
@@ -122,6 +126,10 @@ class EngineLossContract:
             rig.containers.remove(container_id),
             rig.containers.list_containers(rig.labels),
             rig.containers.logs(container_id, False, LogQuery(), OutputRecorder()),
+            rig.containers.attach_output(container_id, False, OutputRecorder()),
+            rig.containers.attach_input(container_id),
+            rig.containers.resize(container_id, 10, 20),
+            rig.containers.exec(container_id, rig.command(), OutputRecorder()),
         )
         for call in calls:
             await failing(call, EngineUnavailable)
@@ -213,6 +221,38 @@ class EngineLossContract:
         await watch.stop()
         assert rig.clock.seconds() - begun < 3
         rig.come_back()
+
+    @contract
+    async def test_streams_while_it_is_gone(self, rig: EngineRig) -> None:
+        """All streams end, how a command ends is not known, and a closed one is ended all the same."""
+        container_id = await rig.started(Program(reads_input=True), stdin=True)
+        attached, ran = OutputRecorder(), OutputRecorder()
+        await attached.attach(rig, container_id)
+        way = await rig.containers.attach_input(container_id)
+        execution = await rig.containers.exec(container_id, rig.command(Program()), ran)
+        status = execution.exit_status()
+        rig.go_down()
+        await way.when_closed()
+        await failing(status, EngineUnavailable)
+        await failing(execution.exit_status(), EngineUnavailable)
+        await rig.until(lambda: attached.ended and ran.ended)
+        assert (attached.error, ran.error) == (None, None)
+        execution.close()
+        await execution.when_closed()
+        rig.come_back()
+
+    @contract
+    async def test_close_a_command_while_it_hangs(self, rig: EngineRig) -> None:
+        """A command can be ended without the engine."""
+        container_id = await rig.started()
+        execution = await rig.containers.exec(container_id, rig.command(Program()), OutputRecorder())
+        rig.hang()
+        begun = rig.clock.seconds()
+        execution.close()
+        await execution.when_closed()
+        assert rig.clock.seconds() - begun < 3
+        rig.come_back()
+        await rig.until_it(lambda: rig.commands_left(container_id), 0)
 
     @contract
     async def test_output_breaks_off(self, rig: EngineRig) -> None:
