@@ -20,6 +20,9 @@ _SURELY_LATER = 5.0
 #: So many entries are read even if what is looked for is not among them, to know how they lie in time.
 _READ_ANYWAY = 5_000
 
+#: Up to this part of the output it takes less time to read it than to count entries from the end.
+_NEAR = 0.3
+
 #: From so many entries on, all are looked at.
 _ALL = 20_000_000
 
@@ -58,12 +61,13 @@ class Search:
     A part may begin in the middle of a long line, whose pieces then can't be told apart by counting
     them. Such an entry is only taken for the right one if it was no piece, or if there is no more to look at.
 
+    :param wanted: the entry.
     :param tail: of how many entries from the end the part is; None for all that the engine has.
     :ivar passed: how many entries were looked at.
     :ivar in_vain: whether the rest need not be looked at.
     """
 
-    _wanted: LogPosition
+    wanted: LogPosition
     _tail: int | None
     passed: int = field(init=False, default=0)
     in_vain: bool = field(init=False, default=False)
@@ -74,7 +78,7 @@ class Search:
 
     def look(self, entries: Sequence[Entry]) -> int | None:
         """The number of the entry among these; None if it is not there."""
-        wanted = self._wanted
+        wanted = self.wanted
         if not self.passed:
             self._first = entries[0][1]
             if self._tail is None:
@@ -105,12 +109,22 @@ class Search:
         looked_at = seconds_between(self._first, self._last) if self._last else 0.0
         if looked_at > 0:
             # If as much was written all the time as at the end.
-            missing = seconds_between(self._wanted.stamp, self._last)
+            missing = seconds_between(self.wanted.stamp, self._last)
             more = max(more, int(1.2 * self.passed * missing / looked_at))
         return min(more, _ALL)
 
+    def is_nearer_to(self, beginning: bytes) -> bool:
+        """Whether the entry is much nearer to the beginning of the output than to where this part ended.
+
+        :param beginning: the stamp of the first entry of all.
+        """
+        if not self._last:
+            return False
+        before = seconds_between(beginning, self.wanted.stamp)
+        return before < _NEAR * seconds_between(beginning, self._last)
+
     def _is_it(self, data: bytes) -> bool:
-        wanted = self._wanted
+        wanted = self.wanted
         if self._same != wanted.index or zlib.crc32(data) != wanted.check:
             return False
         return self._tail is None or self._others or (wanted.index == 0 and not wanted.partial)

@@ -46,6 +46,9 @@ HOLD = 300.0
 _FEWEST = 32
 _EXPECTED = 4000
 
+#: How far from the end it is worth to see first whether the place is kept at all.
+_FAR = 50_000
+
 #: From so many entries on, all are looked at.
 _ALL = 20_000_000
 
@@ -327,7 +330,26 @@ class LogReader:
                 return came
             if tail is None or search is None:
                 raise PositionGone
-            tail = search.next_tail()
+            before, tail = tail, search.next_tail()
+            if before < _FAR and (tail is None or tail >= _FAR):
+                tail = await self._nearer(search, tail)
+
+    async def _nearer(self, search: Search, tail: int | None) -> int | None:
+        """The same number of entries from the end, or None if the place is nearer to the beginning.
+
+        :raises PositionGone: when the output begins after it. To see that takes no time.
+        """
+        snapshot = await self._source.ask(LogRequest())
+        try:
+            beginning = Search(search.wanted, None)
+            entries = await self._next(snapshot)
+            if entries:
+                beginning.look(entries)
+        finally:
+            snapshot.close()
+        if not entries or beginning.in_vain:
+            raise PositionGone
+        return None if search.is_nearer_to(entries[0][1]) else tail
 
     async def _pass_on(self, snapshot: ISnapshot, search: Search | None) -> int | None:
         """Pass on what comes after the cursor; None if that is not in this snapshot."""

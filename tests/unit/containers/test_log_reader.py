@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from flynnhost.containers.log_sinks import EntrySink, TextSink
 from flynnhost.containers.log_source import ISnapshot, LogRequest
 from flynnhost.errors import EngineUnavailable, NoSuchContainer, PositionGone
 from flynnhost.interfaces import ILogStream, LogQuery
+from flynnhost.log_position import LogPosition
 from flynnhost.testing.container_rig import OutputRecorder
 from tests.conftest import LoggedFailures
 
@@ -32,17 +34,20 @@ def stamp(number: int) -> bytes:
 
 @define(eq=False)
 class Snapshot:
-    """A part of the output; three entries can be read at a time."""
+    """A part of the output; so many entries can be read at a time."""
 
     entries: list[Entry]
+    at_a_time: int = 3
     closed: bool = False
     error: Exception | None = None
     waiting: Deferred[list[Entry] | None] | None = None
+    taken: int = 0
 
     def read(self) -> Deferred[list[Entry] | None]:
         if self.error is not None:
             return fail(self.error)
-        taken, self.entries = self.entries[:3], self.entries[3:]
+        taken = self.entries[self.taken : self.taken + self.at_a_time]
+        self.taken += len(taken)
         return succeed(taken or None)
 
     def close(self) -> None:
@@ -78,6 +83,7 @@ class Engine:
     asked: list[LogRequest] = field(factory=list)
     snapshots: list[Snapshot] = field(factory=list)
     times: int = 0
+    at_a_time: int = 3
     before_following: Callable[[], None] = lambda: None
 
     def write(self, *lines: bytes, stream: int = 1) -> None:
@@ -100,7 +106,7 @@ class Engine:
             entries = entries[-request.tail :] if request.tail else []
         if request.since_ns is not None:
             entries = [each for each in entries if each[1] >= stamp_of(request.since_ns)]
-        snapshot = Snapshot(entries)
+        snapshot = Snapshot(entries, self.at_a_time)
         self.snapshots.append(snapshot)
         return succeed(snapshot)
 
@@ -261,6 +267,18 @@ def test_gone() -> None:
     assert reading.lines == [b"0", b"1"]
     assert isinstance(reading.receiver.error, PositionGone)
     assert engine.all_closed
+
+
+def test_gone_far_behind() -> None:
+    """That an entry was dropped long ago is found out without looking through everything."""
+    engine = Engine()
+    engine.entries = [(1, b"2026-11-24T02:00:00.%09dZ" % number, b"x\n") for number in range(400_000)]
+    after = LogPosition(b"2026-11-24T01:00:00.000000000Z", 1, 0, 0, False)
+    reading = Reading(engine, LogQuery(after=after))
+    assert isinstance(reading.agreed[0], Failure)
+    reading.agreed[0].trap(PositionGone)
+    assert len(engine.asked) < 6
+    assert sum(each.taken for each in engine.snapshots) < 6000
 
 
 def test_all_gone() -> None:
@@ -552,3 +570,19 @@ def test_goes_on() -> None:
     assert goes_on(b"x" * PIECE_BYTES)
     assert not goes_on(b"x" * (PIECE_BYTES - 1) + b"\n")
     assert not goes_on(b"x")
+
+
+@pytest.mark.parametrize("place", [10, 60_000])
+def test_far_from_the_end(place: int) -> None:
+    """A place far from the end is found from whichever end is nearer, with little read in vain."""
+    engine = Engine(at_a_time=1000)
+    engine.entries = [
+        (1, b"2026-11-24T01:%02d:%02d.%09dZ" % (number // 6000, number // 100 % 60, number % 100), b"x\n")
+        for number in range(120_000)
+    ]
+    stream, when, data = engine.entries[place]
+    after = LogPosition(when, stream, 0, zlib.crc32(data), False)
+    reading = Reading(engine, LogQuery(after=after))
+    reading.pass_time()
+    assert len(reading.lines) == 120_000 - place - 1
+    assert sum(each.taken for each in engine.snapshots) < (120_000 - place) + 40_000
