@@ -32,6 +32,7 @@ from flynnhost.attach_frames import (
 from flynnhost.client.address import HostAddress
 from flynnhost.client.answers import Answer
 from flynnhost.client.errors import AttachFailed, BadAnswer, BrokenOff, ClientError, HostUnreachable
+from flynnhost.client.reasons import reason_of
 from flynnhost.client.streams import Attachable
 from flynnhost.upgrade import UpgradeFailed, UpgradeRefused, UpgradeRequest, upgrade
 
@@ -280,7 +281,7 @@ async def open_attach(
             raise BadAnswer(address.url, "it has not upgraded the connection") from e
         raise answer.error() from e
     except UpgradeFailed as e:
-        raise HostUnreachable(address.url, e.reason.rstrip(".")) from e
+        raise HostUnreachable(address.url, reason_of(e.__cause__ or e)) from e
     stream = AttachStream(address.url, until_exit)
     upgraded.deliver(stream)
     return stream

@@ -35,6 +35,7 @@ from flynnhost.client.calls import Call
 from flynnhost.client.errors import BadAnswer, ClientError, HostUnreachable, NoAnswer
 from flynnhost.client.events import Events
 from flynnhost.client.log_stream import LogStream
+from flynnhost.client.reasons import reason_of
 from flynnhost.client.streams import LogQuery, Streamed
 from flynnhost.client.values import (
     ActiveJob,
@@ -350,11 +351,3 @@ def lower_headers(response: Any) -> dict[str, str]:
         name.decode("latin-1").lower(): values[-1].decode("latin-1")
         for name, values in response.headers.getAllRawHeaders()
     }
-
-
-def reason_of(error: BaseException) -> str:
-    """What happened to a connection, in words."""
-    reasons = getattr(error, "reasons", None)
-    if reasons:
-        return reason_of(reasons[-1].value)
-    return str(error) or type(error).__name__

@@ -211,3 +211,16 @@ async def test_closing_while_somebody_waits(client: Client, server: AttachServer
 
 async def read_one(stream: Any) -> Any:
     return await anext(stream, None)
+
+
+@in_the_reactor
+async def test_leaving(client: Client, server: AttachServer, clean_reactor: Any) -> None:
+    """What was written before arrives, however much the host has to say."""
+    stream = await client.attach("j1", stdin=True)
+    (host,) = server.clients
+    host.send(ATTACHED, data_frame(1, b"x" * 100_000))
+    stream.write(b"last words")
+    await stream.leave(clean_reactor, 5)
+    await until(clean_reactor, lambda: host.lost, "the end of the connection")
+    assert host.frames == [Data(0, b"last words")]
+    stream.close()
