@@ -102,3 +102,19 @@ def test_doctor(hosts: tuple[HostProcess, HostProcess]) -> None:
         assert [found[name]["state"] for name in wanted] == ["ok"] * len(wanted), found
         assert found["hosts"]["text"] == "all 2 are up"
         assert found["clock"]["text"].startswith("all agree within 0.")
+
+
+def test_jobs_of_another_host(hosts: tuple[HostProcess, HostProcess]) -> None:
+    """A job is run at whichever host is named, and found from any by the beginning of its ID."""
+    leader, other = hosts
+    common = ("--host-network", "busybox:latest", "sh", "-c")
+    for asked, about in ((other, leader), (leader, other)):
+        assert run(asked, "run", "--host", about.host_id, *common, "echo from $HOSTNAME").startswith("from ")
+        job_id = run(asked, "run", "-d", "--host", about.host_id, *common, "echo here; sleep 600").strip()
+        listed = json.loads(run(asked, "ps", "--cluster", "--output", "json"))
+        assert (job_id, about.host_id) in {(each["id"], each["host_id"]) for each in listed}
+        short = job_id[:8]
+        wait_until(lambda: run(asked, "log", short) == "here\n", "its output")  # noqa: B023
+        assert run(asked, "exec", short, "cat", "/etc/hostname")
+        assert run(asked, "stop", short) == f"{job_id}\n"
+        assert json.loads(run(asked, "inspect", f"{about.host_id}-{short}"))["status"] == 3
