@@ -63,8 +63,7 @@ class Foreground:
                 self._job.id, stdin=self._wishes.stdin, size=self._wishes.size()
             )
             first = await anext(stream)
-            await Client(self._reactor, self._place.asked).run(self._place.creating(self._job))
-            self._created = True
+            await self._create()
             return await self._ended(await self._session(stream, first == Ready(attached=True)))
         except AttachFailed as e:
             return await self._failed(e)
@@ -75,6 +74,14 @@ class Foreground:
             if stream is not None:
                 stream.close()
             await self._client.close()
+
+    async def _create(self) -> None:
+        asked = Client(self._reactor, self._place.asked)
+        try:
+            await asked.run(self._place.creating(self._job))
+            self._created = True
+        finally:
+            await asked.close()
 
     async def _session(self, stream: AttachStream, attached: bool) -> Ending:
         with ExitStack() as shown:

@@ -49,7 +49,8 @@ class Signals:
         self._before.clear()
 
     def _install(self, number: int) -> None:
-        if number not in self._before:
+        # Who started us may have us ignore some, as nohup does.
+        if number not in self._before and signal.getsignal(number) is not signal.SIG_IGN:
             self._before[number] = signal.signal(number, self._came)
 
     def _came(self, number: int, _frame: object) -> None:
