@@ -19,12 +19,12 @@ from flynnhost.containers.log_places import (
     Numbering,
     Search,
     Start,
-    TailSearch,
     stamp_of,
     streams_of,
 )
 from flynnhost.containers.log_sinks import ISink
 from flynnhost.containers.log_source import ILogSource, ISnapshot, LogRequest
+from flynnhost.containers.log_start import FEWEST, nearer_tail, nothing_since, tail_start
 from flynnhost.errors import EngineUnavailable, FlynnHostError, PositionGone
 from flynnhost.gate import Gate
 from flynnhost.interfaces import ILogStream, LogQuery
@@ -41,16 +41,12 @@ _LONGEST_WAIT = 10.0
 #: dropped take space as long as they are read.
 HOLD = 300.0
 
-#: How many entries are looked at for the last one that was passed on: at least so many, and no more
-#: than so many just because as many came the last time.
-_FEWEST = 32
+#: Where the last entry that was passed on is looked for, no more entries from the end than so many just
+#: because as many came the last time.
 _EXPECTED = 4000
 
 #: How far from the end it is worth to see first whether the place is kept at all.
 _FAR = 50_000
-
-#: From so many entries on, all are looked at.
-_ALL = 20_000_000
 
 
 @define(eq=False)
@@ -220,38 +216,12 @@ class LogReader:
         if query.since_ns is not None:
             self._not_before = stamp_of(query.since_ns)
         if query.tail is not None:
-            self._start_from(await self._tail(query.tail))
+            self._start_from(await tail_start(self._source, query, query.tail))
         elif query.since_ns is not None and query.follow:
-            end = await self._tail(0)
-            if await self._nothing_since(query.since_ns):
+            end = await tail_start(self._source, query, 0)
+            if await nothing_since(self._source, query.since_ns):
                 # Or each look would be one at everything.
                 self._start_from(end)
-
-    async def _nothing_since(self, since_ns: int) -> bool:
-        snapshot = await self._source.ask(LogRequest(since_ns=since_ns))
-        try:
-            return await self._next(snapshot) is None
-        finally:
-            snapshot.close()
-
-    async def _tail(self, count: int) -> Start:
-        streams = streams_of(self._query)
-        tail = 2 * count + _FEWEST if count < _ALL else None
-        while True:
-            search = TailSearch(count, streams)
-            await self._look_through(tail, search)
-            start = search.start(whole=tail is None or search.passed < tail)
-            if start is not None:
-                return start
-            tail = None if tail is None or tail >= _ALL else 8 * tail
-
-    async def _look_through(self, tail: int | None, search: TailSearch) -> None:
-        snapshot = await self._source.ask(LogRequest(tail=tail))
-        try:
-            while entries := await self._next(snapshot):
-                search.look(entries)
-        finally:
-            snapshot.close()
 
     def _start_from(self, start: Start) -> None:
         self._skipped = start.skipped
@@ -332,24 +302,7 @@ class LogReader:
                 raise PositionGone
             before, tail = tail, search.next_tail()
             if before < _FAR and (tail is None or tail >= _FAR):
-                tail = await self._nearer(search, tail)
-
-    async def _nearer(self, search: Search, tail: int | None) -> int | None:
-        """The same number of entries from the end, or None if the place is nearer to the beginning.
-
-        :raises PositionGone: when the output begins after it. To see that takes no time.
-        """
-        snapshot = await self._source.ask(LogRequest())
-        try:
-            beginning = Search(search.wanted, None)
-            entries = await self._next(snapshot)
-            if entries:
-                beginning.look(entries)
-        finally:
-            snapshot.close()
-        if not entries or beginning.in_vain:
-            raise PositionGone
-        return None if search.is_nearer_to(entries[0][1]) else tail
+                tail = await nearer_tail(self._source, search, tail)
 
     async def _pass_on(self, snapshot: ISnapshot, search: Search | None) -> int | None:
         """Pass on what comes after the cursor; None if that is not in this snapshot."""
@@ -377,7 +330,7 @@ class LogReader:
         """How many entries from the end the cursor may be; None for all."""
         if self._cursor is None:
             return None
-        return _FEWEST + self._expected
+        return FEWEST + self._expected
 
     async def _next(self, snapshot: ISnapshot) -> list[Entry] | None:
         """What comes next of a snapshot, as soon as the receiver wants it."""
