@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import tarfile
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from flynnhost.client.address import HostAddress
 from flynnhost.model import JobStatus
 from tests.conftest import Engine
 from tests.support.busybox import IMAGE
 from tests.support.host_api import status
 from tests.support.host_process import HostProcess
 from tests.support.registry import Registry
+from tests.support.typed_command import TypedCommand
 from tests.support.waiting import wait_until
 from tests.support.wire_jobs import wire_job
 
@@ -122,3 +125,19 @@ def test_no_registry(host: HostProcess) -> None:
         active = host.api.ended(job)
     assert status(active) is JobStatus.FAILED
     assert "connection refused" in active["error"]
+
+
+def test_progress_is_shown_to_who_waits(host: HostProcess, push: Callable[[str, int], str]) -> None:
+    """At a terminal, ``run`` tells how far the pull is; then comes what the job writes, and nothing else."""
+    image = push("shown", 200)
+    command = TypedCommand(
+        ("run", "--host-network", image, "echo", "begun"),
+        HostAddress("127.0.0.1", host.api.port),
+        terminal=True,
+    )
+    try:
+        wait_until(lambda: re.search(rb"pulling .*[0-9]", command.out), "the progress", 60)
+        wait_until(lambda: command.ended, "the end", 120)
+        assert (command.code, command.out.endswith(b"begun\r\n")) == (0, True), command.out
+    finally:
+        command.end()
