@@ -160,7 +160,7 @@ def held() -> Iterator[dict[str, socket.socket]]:
     raise AssertionError("every port outside of the system's own range is taken")
 
 
-@pytest.mark.parametrize("address", ["", OURS])
+@pytest.mark.parametrize("address", ["", OURS], ids=["any", "ours"])
 def test_port_of_the_system(address: str, proto: str, held: dict[str, socket.socket]) -> None:
     """A port is not free while a program has it on the address, or on one of all."""
     port = held[proto].getsockname()[1]
