@@ -1,0 +1,1 @@
+"""How quickly the output of jobs is read, by several programs."""
