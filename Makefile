@@ -1,6 +1,6 @@
 # All that happens here is in etc/setup/, in scripts of a page each.
 .DEFAULT_GOAL := help
-.PHONY: help run etcd test unit bench bench-cluster check lint format lock changelog build clean
+.PHONY: help run etcd test unit bench bench-cluster bench-output check lint format lock changelog build clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\)[a-z ]*:.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -29,6 +29,11 @@ bench: ## Measure how quickly jobs start, beside Docker alone and Swarm, as root
 bench-cluster: ## Measure how quickly a leader commits jobs to simulated hosts; ARGS=--quick for less
 	@etc/setup/test.sh setup
 	@.venv/bin/python -m benchmarks.commit_jobs --report .run/bench-cluster.md $(ARGS)
+
+bench-output: ## Measure how quickly jobs' output is read, beside Docker's own ways, as root; ARGS=--quick for less
+	@etc/setup/test.sh setup
+	@etc/setup/packages.sh --no-services dockerd=docker.io ip=iproute2 /bin/busybox=busybox-static
+	@.venv/bin/python -m benchmarks.read_output --report .run/bench-output.md $(ARGS)
 
 lint check: ## Run the linters only
 	@etc/setup/test.sh lint

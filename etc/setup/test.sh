@@ -24,8 +24,13 @@ lint) exec etc/setup/lint.sh ;;
 unit) exec "$VENV/bin/python" -m pytest tests/unit ;;
 all)
     etc/setup/lint.sh
-    say "pytest"
-    exec "$VENV/bin/python" -m pytest
+    # The unit tests share nothing, so each core may have some of them.
+    say "pytest: unit tests"
+    failed=
+    "$VENV/bin/python" -m pytest tests/unit --numprocesses=auto || failed=1
+    say "pytest: the other tests"
+    "$VENV/bin/python" -m pytest --ignore=tests/unit || failed=1
+    [ -z "$failed" ] || die "Tests failed, see above."
     ;;
 *) die "usage: test.sh setup|lint|unit|all" ;;
 esac
