@@ -67,7 +67,7 @@ class EngineAttach:
         except BaseException:
             line.abort()
             raise
-        way = EngineInput(line)
+        way = EngineInput(line, self._reactor)
         line.deliver(InputOnly(way))
         return way
 

@@ -73,7 +73,7 @@ class Execution:
         decoder = None if self._spec.tty else FrameDecoder()
         # A command that does not read all of its input leaves a connection that is not closed cleanly.
         ends = (ConnectionDone, ConnectionLost)
-        self._input = EngineInput(self._line)
+        self._input = EngineInput(self._line, self._clock)
         self._output = LogStream(self._connect, self, self._line.abort, decoder, ends)
 
     def begin(self) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from flynnhost.containers.hijack import EngineLine
 from flynnhost.interfaces import IInput
+
+FLUSH_WITHIN = 2.0
+"""Seconds that the engine has to take what was written before the connection was closed."""
 
 
 @implementer(IPushProducer)
@@ -45,6 +48,8 @@ class EngineInput:
     """
 
     _line: EngineLine
+    _clock: IReactorTime
+    _closing: IDelayedCall | None = field(init=False, default=None)
     _ended: bool = field(init=False, default=False)
     _gone: bool = field(init=False, default=False)
     _producer: _Pausable | None = field(init=False, default=None)
@@ -86,7 +91,15 @@ class EngineInput:
 
     def close(self) -> None:
         """See ``IInput``."""
-        self._line.abort()
+        if self._gone or self._closing is not None:
+            return
+        self._ended = True
+        producer = self._producer
+        self.unregisterProducer()
+        if producer is not None:
+            producer.stopProducing()
+        self._closing = self._clock.callLater(FLUSH_WITHIN, self._line.abort)
+        self._line.transport.loseConnection()
 
     def when_closed(self) -> Deferred[None]:
         """See ``IInput``."""
@@ -102,6 +115,8 @@ class EngineInput:
         if self._gone:
             return
         self._gone = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         self._line.abort()
         producer, self._producer = self._producer, None
         if producer is not None:

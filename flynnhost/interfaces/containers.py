@@ -214,7 +214,9 @@ class IInput(IConsumer):
         """Nothing more will be written: the process reads the end of its input. A TTY has no such end."""
 
     def close() -> None:
-        """Break the connection off and free all it holds. May be called again, also after its end."""
+        """Write nothing more, and free all it holds as soon as the engine has taken what was written, or
+        does not take it for seconds. May be called again, also after its end.
+        """
 
     def when_closed() -> Deferred[None]:
         """A Deferred of your own that fires when the connection is gone, whoever ended it; never fails."""

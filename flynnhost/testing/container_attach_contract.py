@@ -202,6 +202,19 @@ class ContainerAttachContract:
         assert (await rig.ended(container_id)).exit_code == 3
 
     @contract
+    async def test_input_closed_at_once(self, rig: ContainersRig) -> None:
+        """What was written before is read all the same."""
+        container_id = await rig.containers.create(rig.spec(_CAT, stdin=True))
+        receiver = OutputRecorder()
+        await receiver.attach(rig, container_id)
+        await rig.containers.start(container_id)
+        way = await rig.containers.attach_input(container_id)
+        way.write(b"last words\n")
+        await self._close(way)
+        await rig.until(lambda: receiver.ended)
+        assert receiver.of(1) == b"last words\n"
+
+    @contract
     async def test_input_of_a_tty(self, rig: ContainersRig) -> None:
         """The input of a TTY can be closed and opened again."""
         spec = rig.spec(Program(reads_input=True), tty=True, stdin=True)
