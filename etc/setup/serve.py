@@ -45,6 +45,10 @@ Watch what happens to all jobs of this host:
 Stop the job:
   curl -sS -X DELETE {url}/host/jobs/{job}
 
+The same at a terminal:
+  .venv/bin/flynn-host -H {url} run busybox:latest echo hello
+  .venv/bin/flynn-host -H {url} ps --all
+
 Ctrl-C ends flynn-host. The jobs go on.
 """
 

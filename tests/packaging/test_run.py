@@ -69,6 +69,10 @@ def serving(dockerd: Any, host_id: str, tmp_path: Path) -> Iterator[subprocess.P
     process.communicate()
 
 
+COMMAND = f"{sys.executable} -c 'from flynnhost.cli.main import main; main()'"
+"""What is run for flynn-host, which is not installed for each Python that runs the tests."""
+
+
 def copied(process: subprocess.Popen[str]) -> list[str]:
     """The lines to copy, once the host is ready."""
     assert process.stdout is not None
@@ -77,12 +81,13 @@ def copied(process: subprocess.Popen[str]) -> list[str]:
         text += line
         if line.startswith("Ctrl-C ends"):
             break
-    return re.findall(r"^  (curl .*)$", text, flags=re.M)
+    lines = re.findall(r"^  ((?:curl|\.venv/bin/flynn-host) .*)$", text, flags=re.M)
+    return [line.replace(".venv/bin/flynn-host", COMMAND) for line in lines]
 
 
 def test_what_it_says_to_try_works(serving: subprocess.Popen[str], dockerd: Any, host_id: str) -> None:
     """Every printed line, in order; then Ctrl-C, after which the job that was left goes on."""
-    run, log, status, watch, stop = copied(serving)
+    run, log, status, watch, stop, hello, ps = copied(serving)
     shell(run)
     job = log.split("/")[-2]
     assert f'"id": "{job}"' in run
@@ -91,6 +96,8 @@ def test_what_it_says_to_try_works(serving: subprocess.Popen[str], dockerd: Any,
     watched(watch, '"event":"current"')
     shell(stop)
     until_true(status, '"phase":"ended"')
+    assert shell(hello) == "hello\n"
+    assert job in shell(ps)
 
     shell(run.replace('"id": "', '"id": "again'))
     until_true(status.replace("/jobs/", "/jobs/again"), '"phase":"running"')
