@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +31,21 @@ def conditions() -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
         "load": f"{os.getloadavg()[0]:.1f} before; the figures of a machine that is busy say little",
     }
+
+
+@contextmanager
+def workplace(below: Path | None) -> Iterator[tuple[Path, ExitStack]]:
+    """A new directory, and what is to be undone before it is removed, whatever happens.
+
+    :param below: where to make the directory, if not where temporary files are.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="flynn-bench-", dir=below))
+    try:
+        with ExitStack() as undo:
+            undo.callback(tell, "clearing away")
+            yield directory, undo
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def publish(text: str, everything: Any, report: Path | None, json_file: Path | None) -> None:

@@ -8,10 +8,8 @@ All containers are made alike and keep their output alike. Readers take turns, a
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,7 +22,7 @@ from benchmarks.output.findings import OURS, Findings
 from benchmarks.output.flynn_host import Host
 from benchmarks.output.memory import Watched
 from benchmarks.output.raw_docker import RawDocker
-from benchmarks.program import conditions, end_when_told, publish, tell
+from benchmarks.program import conditions, end_when_told, publish, tell, workplace
 from flynnhost.http.media import MULTIPLEXED
 from tests.support.dockerd import Dockerd, missing
 
@@ -179,13 +177,8 @@ def main() -> None:
     if reason := missing():
         sys.exit(reason)
     end_when_told()
-    directory = Path(tempfile.mkdtemp(prefix="flynn-bench-", dir=given.directory))
-    try:
-        with ExitStack() as undo:
-            undo.callback(tell, "clearing away")
-            findings = measure(given, directory, undo)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with workplace(given.directory) as (directory, undo):
+        findings = measure(given, directory, undo)
     publish(findings.text(), findings.json(), given.report, given.json)
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +18,7 @@ from pathlib import Path
 from benchmarks.flynn_host import FlynnHost
 from benchmarks.host_process import HostProcess
 from benchmarks.jobs import Network
-from benchmarks.program import conditions, end_when_told, publish, tell
+from benchmarks.program import conditions, end_when_told, publish, tell, workplace
 from benchmarks.raw_docker import RawDocker
 from benchmarks.report import Report
 from benchmarks.rounds import Rounds
@@ -94,13 +92,8 @@ def main() -> None:
     if reason := missing():
         sys.exit(reason)
     end_when_told()
-    directory = Path(tempfile.mkdtemp(prefix="flynn-bench-", dir=given.directory))
-    try:
-        with ExitStack() as undo:
-            undo.callback(tell, "clearing away")
-            report = measure(given, directory, undo)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with workplace(given.directory) as (directory, undo):
+        report = measure(given, directory, undo)
     publish(report.text(), report.json(), None, given.json)
 
 
