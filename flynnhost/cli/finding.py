@@ -39,6 +39,9 @@ def find_job(context: Context, reference: str) -> FoundJob:
     :raises CommandFailed: when there is none, or several.
     :raises ClientError: when the host can't be asked.
     """
+    if not reference:
+        # Most likely a shell's variable that was not set. The path of no job is that of the list of all.
+        raise CommandFailed("the ID of a job is empty. 'flynn-host ps' lists the jobs.", ExitCode.USAGE)
     here = context.client
     if _has(here, reference):
         return FoundJob(reference, context.address, here)

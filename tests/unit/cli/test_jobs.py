@@ -139,3 +139,24 @@ async def test_inspecting(run: Run, served: ServedHost) -> None:
 async def test_nothing_named(command: str, run: Run) -> None:
     result = await run(command)
     assert (result.exit_code, "Missing argument 'ID" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("inspect", "--redact-env", ""),
+        ("stop", ""),
+        ("wait", ""),
+        ("attach", ""),
+        ("log", ""),
+        ("signal", "", "HUP"),
+        ("exec", "", "ls"),
+    ],
+)
+@in_the_reactor
+async def test_empty_id(args: tuple[str, ...], run: Run, served: ServedHost) -> None:
+    """As a shell gives it for a variable that is not set: it is not taken for all jobs."""
+    served.add(job("web"))
+    result = await run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the ID of a job is empty" in result.stderr
