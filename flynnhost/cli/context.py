@@ -83,6 +83,8 @@ def colours_wanted(stream: Any = None) -> bool:
 
 def is_terminal(stream: Any) -> bool:
     """Whether somebody sits there."""
+    if stream is None:  # whoever started us had closed it
+        return False
     try:
         return bool(stream.isatty())
     except ValueError:  # closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ TRACEBACKS = "FLYNN_HOST_TRACEBACK"
 
 _PROGRAM = "flynn-host"
 _SIGPIPE = 13
+_CANT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class NobodyReads(Exception):
@@ -68,7 +70,7 @@ def exit_code_from(work: Callable[[], object]) -> int:
         say(explained(e))
         return exit_code_of(e)
     except Exception as e:
-        return _unexpected(e)
+        return _of_the_system(e)
     return given if isinstance(given, int) and not isinstance(given, bool) else ExitCode.DONE
 
 
@@ -106,6 +108,18 @@ def _hint(error: errors.ClientError) -> str:
         case errors.Failure() if error.incident:
             return f"The host's log tells more: look for {error.incident}."
     return ""
+
+
+def _of_the_system(error: Exception) -> int:
+    match error:
+        case UnicodeEncodeError():
+            say("what is typed, and what is taken from the environment, is to be UTF-8")
+            return ExitCode.USAGE
+        case OSError() if error.errno in _CANT_WRITE:
+            say(f"the output can't be written: {error.strerror}")
+            _drop_output()
+            return ExitCode.FAILED
+    return _unexpected(error)
 
 
 def _unexpected(error: Exception) -> int:

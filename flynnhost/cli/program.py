@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +41,19 @@ class Command(click.Command):
 
 class CommandGroup(Command, click.Group):
     """Commands that belong together, under a name of their own; the help of the group has examples too."""
+
+
+def prepare_streams() -> None:
+    """Let nothing that is opened later stand in for a stream that was closed by whoever started us, nor what
+    is written depend on a character that stdout does not have.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    while nowhere <= 2:  # the lowest number that is free is the one that is given
+        os.set_inheritable(nowhere, True)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+    os.close(nowhere)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager
@@ -120,4 +135,5 @@ class Program(click.Group):
 
         if not standalone_mode:
             return run()
+        prepare_streams()
         sys.exit(exit_code_from(run))

@@ -20,6 +20,7 @@ from tests.support.host_process import environment
 from tests.support.served_host import Run, ServedHost, in_the_reactor, job
 
 ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = [sys.executable, "-c", "from flynnhost.cli.main import main; main()"]
 
 
 def commands() -> list[str]:
@@ -149,7 +150,7 @@ def test_output_that_nobody_reads() -> None:
     os.close(read)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", "from flynnhost.cli.main import main; main()", "--help"],
+            [*PROGRAM, "--help"],
             env=environment(),
             stdout=write,
             stderr=subprocess.PIPE,
@@ -159,3 +160,55 @@ def test_output_that_nobody_reads() -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    """They are like /dev/null, and nothing that is opened later takes their place."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, "version", "--client"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_disk_that_is_full() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "version", "--client"],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "flynn-host: the output can't be written: No space left on device\n"
+
+
+def test_characters_that_stdout_does_not_have() -> None:
+    script = "import click; from flynnhost.cli.program import prepare_streams as p; p(); click.echo('a…b')"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment(), "PYTHONIOENCODING": "iso-8859-1:strict"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("a?b\n", "")
+
+
+def test_argument_that_is_not_utf_8() -> None:
+    """It is said what is wrong, before anything is asked of the host."""
+    done = subprocess.run(
+        [*map(str.encode, PROGRAM), b"run", b"--detach", b"-H", b"127.0.0.1:1", b"busybox", b"\xff"],
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert b"is to be UTF-8" in done.stderr
