@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import click
 
@@ -33,12 +35,10 @@ def command(context: Context, jobs: tuple[str, ...]) -> int:
     """Stop jobs: SIGTERM, and SIGKILL when they don't end in time.
 
     Returns when all have ended, and prints the ID of each as it ends. A job that has ended already is
-    stopped, as far as this is concerned.
+    stopped, as far as this is concerned. Ctrl-C ends only the waiting: what has been asked for goes on.
     """
     found, code = _find_all(context, jobs)
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        under_way = {pool.submit(_stop, job): job for job in found}
-        return _follow(under_way) or code
+    return _stop_all(found) or code
 
 
 def _find_all(context: Context, references: tuple[str, ...]) -> tuple[list[FoundJob], int]:
@@ -56,19 +56,47 @@ def _find_all(context: Context, references: tuple[str, ...]) -> tuple[list[Found
     return list({(job.address, job.id): job for job in found}.values()), code
 
 
-def _follow(under_way: dict[Future[None], FoundJob]) -> int:
+def _stop_all(jobs: Sequence[FoundJob]) -> int:
     code: int = ExitCode.DONE
-    with working(f"stopping {len(under_way)} job{'s' if len(under_way) > 1 else ''}"):
-        for done in as_completed(under_way):
-            job = under_way[done]
-            try:
-                done.result()
-            except ClientError as e:
-                say(f"job {job.id}: {explained(e)}")
-                code = exit_code_of(e)
-            else:
+    with working(f"stopping {len(jobs)} job{'s' if len(jobs) > 1 else ''}"):
+        for job, error in _each_stopped(jobs):
+            if error is None:
                 click.echo(job.id)
+            elif isinstance(error, ClientError):
+                say(f"job {job.id}: {explained(error)}")
+                code = exit_code_of(error)
+            else:
+                raise error
     return code
+
+
+def _each_stopped(jobs: Sequence[FoundJob]) -> Iterator[tuple[FoundJob, Exception | None]]:
+    """Each job as it has ended, or what is wrong.
+
+    The threads are not waited for when the program ends: Ctrl-C is not to take as long as the jobs do.
+    """
+    left: SimpleQueue[FoundJob] = SimpleQueue()
+    done: SimpleQueue[tuple[FoundJob, Exception | None]] = SimpleQueue()
+    for job in jobs:
+        left.put(job)
+    for _ in jobs[:_AT_A_TIME]:
+        Thread(target=_work, args=(left, done), daemon=True).start()
+    for _ in jobs:
+        yield done.get()
+
+
+def _work(left: SimpleQueue[FoundJob], done: SimpleQueue[tuple[FoundJob, Exception | None]]) -> None:
+    while True:
+        try:
+            job = left.get_nowait()
+        except Empty:
+            return
+        try:
+            _stop(job)
+        except Exception as e:
+            done.put((job, e))
+        else:
+            done.put((job, None))
 
 
 def _stop(job: FoundJob) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -13,6 +15,7 @@ from twisted.internet.defer import fail
 from flynnhost.cli.signals import signal_number
 from flynnhost.errors import EngineUnavailable
 from flynnhost.model import ContainerConfig, Host, Job
+from tests.support.host_process import environment
 from tests.support.served_host import Run, ServedHost, in_the_reactor, job
 
 
@@ -160,3 +163,26 @@ async def test_empty_id(args: tuple[str, ...], run: Run, served: ServedHost) -> 
     result = await run(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "the ID of a job is empty" in result.stderr
+
+
+def test_interrupted_while_stopping() -> None:
+    """It ends at once, however long the jobs take."""
+    script = """if True:
+        import os, signal, sys, threading
+        from flynnhost.cli import stop
+        from flynnhost.cli.failures import exit_code_from
+        begun = threading.Event()
+        def last(job):
+            begun.set()
+            threading.Event().wait()
+        def interrupt():
+            begun.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+        stop._stop = last
+        threading.Thread(target=interrupt, daemon=True).start()
+        sys.exit(exit_code_from(lambda: stop._stop_all([None])))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (130, "\n")
