@@ -127,8 +127,10 @@ def _show_coloured(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, len(_GAP), 0, 0))
-    for column in columns:
-        table.add_column(column.title, no_wrap=True, overflow="ellipsis")
+    for number, column in enumerate(columns):
+        # What identifies a row is whole however narrow the terminal is: it is there to be typed.
+        least = None if number else max(map(len, [column.title, *map(column.text, items)]))
+        table.add_column(column.title, no_wrap=True, overflow="ellipsis", min_width=least)
     for item in items:
         table.add_row(*(Text(each.text(item), style=each.style(item)) for each in columns))
     Console(highlight=False).print(table)

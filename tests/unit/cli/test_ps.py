@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 
+import pytest
+
+from flynnhost.cli.output import Column, Format, Listing
 from flynnhost.model import ContainerConfig, Host, Job, Port
 from tests.support.served_host import Run, ServedHost, in_the_reactor, job
 
@@ -79,3 +82,14 @@ async def test_host_that_does_not_answer(run: Run, served: ServedHost) -> None:
     assert "host h2 is missing: can't reach http://127.0.0.1:9" in result.stderr
     assert "where the API of host h3 is" in result.stderr
     assert result.exit_code == 3
+
+
+def test_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What identifies a row is whole, whatever else has room."""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("flynnhost.cli.output.colours_wanted", lambda: True)
+    columns = [Column[str]("ID", lambda row: row), *(Column[str](x * 20, lambda _: "x" * 20) for x in "AB")]
+    Listing(columns, str, str).show(["e89fd5c0e8ef", "web"], Format.TABLE)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", "e89fd5c0e8ef", "web"]
+    assert [line for line in lines if len(line) > 30] == []
