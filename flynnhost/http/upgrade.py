@@ -78,6 +78,8 @@ def take_over(request: Request, protocol: IUpgraded) -> tuple[Any, bytes]:
     transport = channel.transport
     early: list[bytes] = []
     channel.dataReceived = early.append
+    # The connection is no longer one of HTTP, whatever was to become of that after the answer.
+    channel.persistent = True
     channel.requestDone(request)  # hands on what the channel has read too much
     channel.setTimeout(None)
     channel.setRawMode()

@@ -329,6 +329,28 @@ def test_headers_as_others_write_them(client: MemoryConnection, agent: FakeAgent
     assert client.received() == SWITCHING
 
 
+def test_close_is_no_more_than_words(client: MemoryConnection, agent: FakeAgent) -> None:
+    """Who upgrades a connection and wants it closed after the answer as well gets the upgrade."""
+    client.send(
+        encoded(ALL).replace(b"upgrade\r\n", b"upgrade, close\r\n", 1) + b"\x03\x00\x00\x00\x00\x02hi"
+    )
+    assert client.received() == SWITCHING
+    assert agent.attachments[-1].typed == b"hi"
+    agent.attachments[-1].client.attached()
+    assert client.received() == b"\x00"
+    assert not client.closed
+
+
+def test_pipelined(client: MemoryConnection, agent: FakeAgent) -> None:
+    """A connection may have been used for other requests, which are answered first."""
+    others = b"GET /host/jobs HTTP/1.1\r\nHost: h\r\n\r\n" * 2
+    client.send(others + encoded(ALL) + b"\x03\x00\x00\x00\x00\x02hi")
+    received = client.received()
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(SWITCHING)
+    assert agent.attachments[-1].typed == b"hi"
+
+
 def test_other_content(client: MemoryConnection) -> None:
     """Whoever says that it is no JSON is believed."""
     client.request("POST", "/attach", b"x=1", {**HEADERS, "Content-Type": "text/plain"})
