@@ -143,26 +143,34 @@ class Attached:
     def _tell_attached(self) -> None:
         if not self._attached and not self._silent:
             self._attached = True
-            self._client.attached()
+            self._tell(self._client.attached)
 
     def _pass_on(self, stream: int, data: bytes) -> None:
         if not self._silent:
-            self._client.output_received(stream, data)
+            self._tell(self._client.output_received, stream, data)
 
     def _exit(self, status: int) -> None:
         if not self._silent:
             self._silent = True
-            self._client.exited(status)
+            self._tell(self._client.exited, status)
 
     def _finish(self) -> None:
         if not self._silent:
             self._silent = True
-            self._client.finished()
+            self._tell(self._client.finished)
 
     def _fail(self, reason: str) -> None:
         if not self._silent:
             self._silent = True
-            self._client.failed(reason)
+            self._tell(self._client.failed, reason)
+
+    def _tell(self, call: Callable[..., None], *what: Any) -> None:
+        """Tell the client. One that breaks is let go: it must not break what others listen to as well."""
+        try:
+            call(*what)
+        except Exception:
+            self.log.failure("A client of {whose} could not be told", whose=self._whose)
+            self.detach()
 
     # --- the coroutine --------------------------------------------------------
 

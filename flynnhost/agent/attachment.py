@@ -132,7 +132,7 @@ class Attachment(Attached):
         if not self._query.stdin or job.status is JobStatus.FAILED:
             return
         if job.ended:
-            raise NotToBeHad(f"job {job.id} has ended: there is nothing to write to")
+            raise self._nothing_reads(job)
         if not job.job.config.stdin:
             raise NotToBeHad(f"the stdin of job {job.id} was not opened: it was started without it")
         if self._around.inputs.setdefault(job.id, self) is not self:
@@ -206,7 +206,14 @@ class Attachment(Attached):
             self._finish()
             return
         if self._query.stdin and self._input_of != job.container_id:
-            await self._open_input(job)
+            try:
+                await self._open_input(job)
+            except (ContainerNotRunning, NoSuchContainer):
+                ended = await self._ended(job)
+                if not early:
+                    raise self._nothing_reads(ended) from None
+                await self._past(ended, early)
+                return
         self._runs(job)
         if wants_log and self._wants_output and not job.job.config.tty and not job.job.config.disable_log:
             await self._read_log(job, follow=True)
@@ -331,6 +338,9 @@ class Attachment(Attached):
         except defer.TimeoutError:
             self.log.warn("An input of {whose} does not close", whose=self._whose)
 
+    def _nothing_reads(self, job: ActiveJob) -> NotToBeHad:
+        return NotToBeHad(f"job {job.id} has ended: there is nothing to write to")
+
     def _runs(self, job: ActiveJob) -> None:
         """The process is there."""
         if self._input is not None and self._input_of == job.container_id:
@@ -355,12 +365,12 @@ class Attachment(Attached):
     def _tell_waiting(self) -> None:
         if not self._waiting and not self._silent:
             self._waiting = True
-            self._client.waiting()
+            self._tell(self._client.waiting)
 
     def _end_streams(self) -> None:
         for stream in sorted(self._streams):
             if not self._silent:
-                self._client.stream_ended(stream)
+                self._tell(self._client.stream_ended, stream)
 
 
 @define(eq=False)

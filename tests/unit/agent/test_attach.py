@@ -14,7 +14,14 @@ from flynnhost.agent.attachment import BROKE_OFF, ENDED_WITHIN, KNOWN_WITHIN
 from flynnhost.agent.before_start import PREPARE_WITHIN
 from flynnhost.agent.spool import BLOCK_BYTES, SpoolLimits
 from flynnhost.agent.typed_input import EARLY_BYTES
-from flynnhost.errors import EngineUnavailable, NotReady, PortTaken, TooManyRequests, UnknownJob
+from flynnhost.errors import (
+    ContainerNotRunning,
+    EngineUnavailable,
+    NotReady,
+    PortTaken,
+    TooManyRequests,
+    UnknownJob,
+)
 from flynnhost.interfaces import AttachQuery
 from flynnhost.model import JobStatus, Port
 from flynnhost.testing.container_process import Program
@@ -169,6 +176,31 @@ def test_detached_while_it_is_told(world: World) -> None:
         world.accept(a_job(job_id))
         world.pass_time(3)
         check_nothing_left(world)
+
+
+@pytest.mark.parametrize("broken", ["waiting", "attached", "output_received", "stream_ended", "exited"])
+def test_client_that_breaks(world: World, broken: str, logged_failures: Any) -> None:
+    """A client that fails when it is told something is let go; the others notice nothing."""
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    client = Client()
+    for call in (broken, "failed"):
+        setattr(client, call, fail)
+    query = AttachQuery("j1", stdout=True, logs=broken == "stream_ended", stream=broken != "stream_ended")
+    if broken == "waiting":
+        world.agent.attach(query, client)
+    run(world)
+    if broken != "waiting":
+        world.agent.attach(query, client)
+    other = attach(world)
+    write(world, b"x")
+    write(world, b"y")
+    end(world)
+    assert other.told == [("attached",), ("output", 1, b"x"), ("output", 1, b"y"), ("exited", 0)]
+    check_nothing_left(world)
+    logged_failures.flush(ZeroDivisionError)
 
 
 def test_slow_client(world: World) -> None:
@@ -393,6 +425,22 @@ def test_attaching_that_hangs(world: World) -> None:
     assert client.told[1:] == [
         ("attached",), ("output", 1, b"first\n"), ("output", 1, b"second\n"), ("exited", 0)
     ]  # fmt: skip
+    world.pass_time(1000)
+    check_nothing_left(world)
+
+
+def test_input_of_a_job_that_is_over_at_once(world: World) -> None:
+    """Who could not be connected in time to a job that then ends at once still gets all of it."""
+    world.containers.programs = lambda _: Program(output=((1, b"all\n"),), exits_after=0.5, exit_code=3)
+    world.containers.delays["attach_input"] = 1000.0
+    client = attach(world, stdin=True)
+    world.accept(a_job("j1", stdin=True))
+    world.pass_time(PREPARE_WITHIN - 1)
+    del world.containers.delays["attach_input"]
+    # It ends before that is known here.
+    world.containers.fail("attach_input", ContainerNotRunning("c1"))
+    world.pass_time(3)
+    assert client.told == [("waiting",), ("attached",), ("output", 1, b"all\n"), ("exited", 3)]
     world.pass_time(1000)
     check_nothing_left(world)
 
@@ -668,6 +716,16 @@ def test_client_gone_ends_the_input(world: World) -> None:
     client.there.detach()
     world.pass_time(1)
     assert world.job("j1").status is JobStatus.DONE
+
+
+def test_input_of_a_job_that_has_just_ended(world: World) -> None:
+    """Who comes too late to write is told so, also when the end is not on disk yet."""
+    run(world, stdin=True)
+    world.containers.fail("attach_input", ContainerNotRunning("c1"))
+    client = attach(world, stdin=True)
+    end(world)
+    assert client.told == [("failed", "job j1 has ended: there is nothing to write to")]
+    check_nothing_left(world)
 
 
 def test_input_only(world: World) -> None:
