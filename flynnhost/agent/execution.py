@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from attrs import define, field
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
@@ -10,7 +12,10 @@ from flynnhost.agent.attached import Attached, NotToBeHad, kept
 from flynnhost.agent.errands import Errands
 from flynnhost.background import Background
 from flynnhost.errors import ContainerNotRunning, NoSuchContainer
+from flynnhost.gate import Gate
 from flynnhost.interfaces import ExecSpec, IContainers, IExecution
+
+T = TypeVar("T")
 
 FREED_WITHIN = 20.0
 """Seconds within which a command has ended, or all that can be done to end it was done."""
@@ -25,12 +30,20 @@ class Execution(Attached):
     _container_id: str
     _spec: ExecSpec
     _execution: IExecution | None = field(init=False, default=None)
+    _begun: Gate = field(init=False, factory=Gate)
 
     def __attrs_post_init__(self) -> None:
         self._errands = Errands(self._background, self._whose, self._send_signal, self._set_size)
 
+    def when_begun(self) -> Deferred[None]:
+        """A Deferred of your own that fires when the engine has begun the command or has not been able
+        to, also if the client has gone since; never fails.
+        """
+        return self._begun.wait()
+
     async def _serve(self) -> None:
         starting = self._containers.exec(self._container_id, self._spec, self)
+        starting.addBoth(self._answered)
         try:
             self._execution = execution = await kept(starting, lambda late: late.close())
         except (ContainerNotRunning, NoSuchContainer) as e:
@@ -57,6 +70,10 @@ class Execution(Attached):
 
     def output_ended(self, error: Exception | None) -> None:
         """See ``ILogReceiver``; whether all was well the exit status tells, or its failure."""
+
+    def _answered(self, answer: T) -> T:
+        self._begun.open()
+        return answer
 
     def _send_signal(self, number: int) -> Deferred[None]:
         return self._running().signal(number)

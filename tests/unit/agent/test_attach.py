@@ -362,6 +362,19 @@ def test_too_many_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     attach(world, "later3")
 
 
+def test_too_many_attached(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many are attached at a time, whatever to."""
+    monkeypatch.setattr(attachments, "MAX_ATTACHED", 3)
+    run(world)
+    clients = [attach(world), logs(world), attach(world), attach(world, "later")]
+    with pytest.raises(TooManyRequests, match="3 clients"):
+        attach(world)
+    assert [client.last for client in clients[2:]] == [("attached",), ("waiting",)]
+    clients[3].there.detach()
+    world.pass_time(0)
+    assert attach(world).told == [("attached",)]
+
+
 def test_during_the_pull(world: World) -> None:
     """Who comes while the image is pulled waits, and gets the first byte."""
     world.containers.every_image = False

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flynnhost.errors import EngineRefused, EngineUnavailable, JobNotRunning, UnknownJob
+from flynnhost.agent import attachments
+from flynnhost.errors import EngineRefused, EngineUnavailable, JobNotRunning, TooManyRequests, UnknownJob
 from flynnhost.interfaces import ExecSpec
 from flynnhost.testing.container_exec import FakeExecution
 from flynnhost.testing.container_process import Program
@@ -69,6 +70,28 @@ def test_without_input(world: World) -> None:
     world.pass_time(1)
     assert execution(world).input == b""
     assert client.told == [("attached",)]
+
+
+def test_too_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many commands are under way at a time, with those counted that nobody waits for any more."""
+    monkeypatch.setattr(attachments, "MAX_COMMANDS", 2)
+    running = run(world)
+    world.containers.delays["exec"] = 5.0
+    left = run(world)
+    left.there.detach()
+    world.pass_time(1)
+    with pytest.raises(TooManyRequests, match="2 commands"):
+        run(world)
+    world.pass_time(5)
+    del world.containers.delays["exec"]
+    assert run(world).told == [("attached",)]
+    running.there.detach()
+    world.pass_time(11)
+    world.containers.fail("exec", EngineUnavailable("busy"))
+    assert run(world).last[0] == "failed"
+    assert run(world).told == [("attached",)]
+    with pytest.raises(TooManyRequests):
+        run(world)
 
 
 def test_client_gone(world: World) -> None:
