@@ -43,6 +43,10 @@ def command(
 
     By default with what is typed here, at a terminal of its own, if stdin and stdout are a terminal.
     """
+    if cmd[0] == "--":  # some programs want it between the two, and no program has this name
+        cmd = cmd[1:]
+    if not cmd:
+        raise click.UsageError("Missing argument 'CMD...'.")
     seated = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     try:
         given = variables(env, os.environ)

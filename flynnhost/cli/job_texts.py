@@ -121,6 +121,16 @@ def port(text: str) -> Port:
     raise BadText(f"{text!r} is no port; it is to be like 8080, 53/udp, or 0 for one that the host chooses")
 
 
+def uid(text: str) -> int:
+    """A user, by number.
+
+    :raises BadText: when it is something else.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise BadText(f"{text!r} is no user: it is to be a number, like 1000")
+    return int(text)
+
+
 def volume(text: str) -> Mount | Volume:
     """A path of the host or a volume at a path of the container: ``/HOST/PATH:/PATH``, ``NAME:/PATH``;
     ``:ro`` behind it lets it only be read.
@@ -134,4 +144,6 @@ def volume(text: str) -> Mount | Volume:
     writeable = mode == "rw"
     if source.startswith("/"):
         return Mount(location=rest[0], target=source, writeable=writeable)
+    if "/" in source or source in (".", ".."):
+        raise BadText(f"{text!r}: a path of the host is to begin with /, for it may be another machine")
     return Volume(target=rest[0], volume=source, writeable=writeable)

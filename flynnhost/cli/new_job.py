@@ -17,6 +17,7 @@ from flynnhost.cli.job_texts import (
     pair,
     port,
     size,
+    uid,
     variables,
     variables_of_file,
     volume,
@@ -73,6 +74,7 @@ _OPTIONS = (
         "volumes",
         multiple=True,
         type=Text("SOURCE:PATH[:ro]", volume),
+        metavar="SOURCE:PATH[:ro]",
         help="A volume, or a path of the host.",
     ),
     click.option("--memory", "-m", type=Text("SIZE", size), help="The most memory it gets, such as 512m."),
@@ -82,7 +84,7 @@ _OPTIONS = (
     ),
     click.option("--entrypoint", metavar="PROGRAM", help="What to run instead of the image's entry point."),
     click.option("--workdir", "-w", metavar="PATH", default="", help="The directory to run in."),
-    click.option("--user", "-u", "uid", metavar="UID", type=click.IntRange(0), help="The user, by number."),
+    click.option("--user", "-u", "uid", type=Text("UID", uid), help="The user, by number."),
     click.option("--host-network", is_flag=True, help="Use the network of the host."),
     click.option(
         "--stop-timeout", type=Text("TIME", duration), help="Between SIGTERM and SIGKILL, such as 30s."

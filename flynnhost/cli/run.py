@@ -12,10 +12,38 @@ from flynnhost.cli.new_job import job_options, make_job
 from flynnhost.cli.placing import place
 from flynnhost.cli.program import Command
 
+_OF_DOCKER = {
+    "--rm": "the container of a job that has ended is kept, for 'flynn-host log' to show what it wrote.",
+    "--name": "the name of a job is its --id.",
+    "--network": "--host-network gives a job the network of its host.",
+    "--net": "--host-network gives a job the network of its host.",
+    "--publish": "--port 8080 gives a job that port, and the same one of its host.",
+    "--publish-all": "--port 0 gives a job a port that its host chooses.",
+    "-P": "--port 0 gives a job a port that its host chooses.",
+    "--restart": "a job runs once; a scheduler starts another one.",
+    "--label": "--attr NAME=VALUE says something of a job.",
+    "-l": "--attr NAME=VALUE says something of a job.",
+}
+"""What to do instead of options that hands know from docker."""
+
+
+class _Run(Command):
+    """Tells what there is in place of docker's options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See ``click.BaseCommand``."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as e:
+            instead = _OF_DOCKER.get(e.option_name)
+            if instead is None:
+                raise
+            raise click.UsageError(f"there is no {e.option_name} here: {instead}", ctx) from e
+
 
 @click.command(
     "run",
-    cls=Command,
+    cls=_Run,
     context_settings={"allow_interspersed_args": False},
     examples=[
         "flynn-host run busybox sh",

@@ -212,3 +212,26 @@ def test_argument_that_is_not_utf_8() -> None:
     )
     assert done.returncode == 2
     assert b"is to be UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--rm", "busybox"], "there is no --rm here: the container of a job that has ended is kept"),
+        (["--name", "web", "busybox"], "there is no --name here: the name of a job is its --id."),
+        (["--restart=always", "busybox"], "there is no --restart here: a job runs once"),
+        (["-itP", "busybox"], "there is no -P here: --port 0"),
+        (["--privileged", "busybox"], "No such option '--privileged'"),
+        (["-u", "root", "busybox"], "'root' is no user: it is to be a number"),
+    ],
+)
+def test_options_of_docker(args: list[str], told: str) -> None:
+    """It is said what there is in their place."""
+    result = CliRunner().invoke(main, ["run", *args], prog_name="flynn-host")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+def test_command_that_is_missing_behind_dashes() -> None:
+    result = CliRunner().invoke(main, ["exec", "web", "--"], prog_name="flynn-host")
+    assert (result.exit_code, "Missing argument 'CMD...'" in result.stderr) == (2, True)

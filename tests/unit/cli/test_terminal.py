@@ -388,7 +388,7 @@ async def test_exec(start: Start, served: ServedHost) -> None:
     await until(served.reactor, lambda: ("signal", 2) in attached.calls, "the signal")
     attached.client.exited(2)
     assert await ends(served, command) == 2
-    command = start("exec", "web", "sh", terminal=True)
+    command = start("exec", "web", "--", "sh", terminal=True)
     attached = await attachment(served, command, 2)
     assert attached.spec == ExecSpec(("sh",), tty=True, stdin=True, height=24, width=80)
     attached.client.failed("executable file not found in $PATH")

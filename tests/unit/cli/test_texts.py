@@ -66,11 +66,21 @@ def test_ports() -> None:
         job_texts.port("80:8080")
 
 
+def test_users() -> None:
+    assert (job_texts.uid("0"), job_texts.uid("1000")) == (0, 1000)
+    for text in ("", "root", "-1", "0:0", "1.5", "\u0661"):
+        with pytest.raises(BadText, match="is to be a number, like 1000"):
+            job_texts.uid(text)
+
+
 def test_volumes() -> None:
     assert job_texts.volume("data:/data") == Volume(target="/data", volume="data", writeable=True)
     assert job_texts.volume("/srv:/data:ro") == Mount(location="/data", target="/srv", writeable=False)
     for text in ("", "/data", "data:", "data:data", "a:/b:x", "a:/b:ro:c", ":/b"):
         with pytest.raises(BadText):
+            job_texts.volume(text)
+    for text in ("./x:/data", "x/y:/data", "..:/data"):
+        with pytest.raises(BadText, match="is to begin with /"):
             job_texts.volume(text)
 
 
