@@ -87,7 +87,7 @@ def _manifests(registry: Registry, name: str) -> int:
 
 def test_progress(host: HostProcess, push: Callable[[str, int], str], registry: Registry) -> None:
     """People can see what a job waits for, and how far it is."""
-    image = push("large", 24)
+    image = push("large", 96)
     job = wire_job("true", image=image)
     seen: set[str] = set()
 
@@ -101,7 +101,7 @@ def test_progress(host: HostProcess, push: Callable[[str, int], str], registry: 
     assert status(active) is JobStatus.DONE
     assert "detail" not in active
     assert all(detail.startswith(f"pulling {image}") for detail in seen)
-    assert any(" of 25." in detail and detail.endswith(" MB") for detail in seen), seen
+    assert any(" of 100." in detail and detail.endswith(" MB") for detail in seen), seen
 
 
 def test_an_image_that_is_not_there(host: HostProcess, registry: Registry) -> None:
