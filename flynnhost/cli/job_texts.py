@@ -12,8 +12,10 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 _CPUS = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,9}))?|\.([0-9]{1,9})")
 
-_DURATION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(ms|s|m|h)?")
-_SECONDS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_PART = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(ms|s|m|h|d)")
+_DURATION = re.compile(f"(?:{_PART.pattern}){{1,5}}")
+_NANOSECONDS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 _INT64_MAX = 2**63 - 1
 
@@ -47,14 +49,16 @@ def cpus(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """Nanoseconds: ``30``, ``30s``, ``1.5m``, ``500ms``, ``1h``.
+    """Nanoseconds: ``30``, ``30s``, ``1.5m``, ``500ms``, ``1h30m``, ``2d``.
 
     :raises BadText: when it is something else.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if not found:
+    text = text.strip()
+    with_unit = f"{text}s" if _SECONDS.fullmatch(text) else text
+    value = sum(_scaled(part[1], part[2], _NANOSECONDS[part[3]]) for part in _PART.finditer(with_unit))
+    if not _DURATION.fullmatch(with_unit) or value > _INT64_MAX:
         raise BadText(f"{text!r} is no length of time; it is to be like 30s or 5m")
-    return _scaled(found[1], found[2], _SECONDS[found[3] or "s"])
+    return value
 
 
 def _scaled(whole: str, fraction: str | None, unit: int) -> int:

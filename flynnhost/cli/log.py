@@ -29,9 +29,9 @@ def moment(text: str) -> str:
         return _written(words.now() - timedelta(microseconds=ago // 1000))
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return _written(time if time.tzinfo else time.astimezone())
+    except (ValueError, OverflowError):
         raise BadText(f"{text!r} is no time like 2026-01-31T12:00:00Z, nor so long ago as 10m") from None
-    return _written(time if time.tzinfo else time.astimezone())
 
 
 def _written(time: datetime) -> str:

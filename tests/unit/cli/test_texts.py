@@ -49,7 +49,17 @@ def test_no_cpus(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30), ("30s", 30), ("1.5m", 90), ("500ms", 0.5), ("1h", 3600), ("0", 0)]
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("30s", 30),
+        ("1.5m", 90),
+        ("500ms", 0.5),
+        ("1h", 3600),
+        ("0", 0),
+        ("1h30m", 5400),
+        ("2d", 172800),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert job_texts.duration(text) == seconds * 1e9
@@ -143,8 +153,15 @@ def test_moments() -> None:
     assert moment("2026-01-31T12:00:00Z") == "2026-01-31T12:00:00Z"
     assert moment("2026-01-31T12:00:00.5+02:00") == "2026-01-31T10:00:00.500000Z"
     assert moment("10m").endswith("Z")
-    with pytest.raises(BadText):
-        moment("yesterday")
+    for text in ("yesterday", "", "999999999d", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-12:00"):
+        with pytest.raises(BadText, match="is no time like"):
+            moment(text)
+
+
+@pytest.mark.parametrize("text", ["", "s", "1h30", "1m 1s", "-1", "1x", "\u0663", "999999999h"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(BadText, match="is no length of time"):
+        job_texts.duration(text)
 
 
 @given(st.lists(st.binary(max_size=5)), st.binary(max_size=5))
