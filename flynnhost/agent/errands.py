@@ -35,13 +35,16 @@ class Errands:
     _size: tuple[int, int] | None = field(init=False, default=None)
     _running: bool = field(init=False, default=False)
     _busy: bool = field(init=False, default=False)
+    _dropped: bool = field(init=False, default=False)
 
     def signal(self, number: int) -> None:
         """Send a signal."""
         if 1 <= number <= _HIGHEST_SIGNAL and len(self._signals) < MAX_SIGNALS:
             self._signals.append(number)
             self._go()
-        else:
+        elif not self._dropped:
+            # Not of each: who sends them by the thousand must not hold up all others.
+            self._dropped = True
             self.log.debug("Signal {number} was not sent to {whose}", number=number, whose=self._whose)
 
     def resize(self, height: int, width: int) -> None:
