@@ -180,7 +180,7 @@ class Attachment(Attached):
         :param early: the client was there before the job started.
         """
         query = self._query
-        if query.logs or (early and self._stays(job)):
+        if self._wants_output and (query.logs or (early and self._stays(job))):
             await self._read_log(job, follow=False)
         self._tell_attached()
         if early and self._stays(job):

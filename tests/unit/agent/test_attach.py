@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import define, field
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from flynnhost.agent import attachments
@@ -458,6 +459,21 @@ def test_input_of_a_job_that_is_over_at_once(world: World) -> None:
     check_nothing_left(world)
 
 
+def test_input_only_of_a_job_that_is_over_at_once(world: World) -> None:
+    """Who only writes gets the status of such a job; no log is read for that."""
+    world.containers.programs = lambda _: Program(exits_after=0.5, exit_code=3)
+    world.containers.delays["attach_input"] = 1000.0
+    client = attach(world, stdin=True, stdout=False, stderr=False)
+    world.accept(a_job("j1", stdin=True))
+    world.pass_time(PREPARE_WITHIN - 1)
+    del world.containers.delays["attach_input"]
+    world.containers.fail("attach_input", ContainerNotRunning("c1"))
+    world.pass_time(3)
+    assert client.told == [("waiting",), ("attached",), ("exited", 3)]
+    world.pass_time(1000)
+    check_nothing_left(world)
+
+
 def test_attaching_that_fails(world: World) -> None:
     """When somebody can't be attached before the start, the job starts all the same."""
     world.containers.programs = lambda _: Program(output=((1, b"first\n"),), exits_after=1)
@@ -772,6 +788,27 @@ def test_signals(world: World) -> None:
     world.pass_time(1)
     assert world.containers.calls["kill"] == 2
     assert client.last == ("exited", 130)
+
+
+def test_flood_of_signals(world: World) -> None:
+    """Of signals by the thousand a few wait; the others cost next to nothing, not a line in the log each."""
+    run(world)
+    world.containers.delays["kill"] = 1000.0
+    client = attach(world)
+    said: list[Any] = []
+    observer = cast(ILogObserver, said.append)
+    globalLogPublisher.addObserver(observer)
+    try:
+        for _ in range(1000):
+            client.there.signal(10)
+            client.there.signal(99)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert len(said) <= 1
+    assert world.containers.calls["kill"] == 1
+    client.there.detach()
+    world.pass_time(1001)
+    check_nothing_left(world)
 
 
 def test_sizes(world: World) -> None:
