@@ -235,3 +235,20 @@ def test_options_of_docker(args: list[str], told: str) -> None:
 def test_command_that_is_missing_behind_dashes() -> None:
     result = CliRunner().invoke(main, ["exec", "web", "--"], prog_name="flynn-host")
     assert (result.exit_code, "Missing argument 'CMD...'" in result.stderr) == (2, True)
+
+
+def test_interrupted_while_it_is_imported() -> None:
+    script = """if True:
+        import os, signal, sys
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Finder())
+        from flynnhost.cli.entry import main
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
