@@ -126,8 +126,12 @@ class EngineExecs:
             self._left,
         )
         self._open.add(execution)
-        if spec.tty and spec.height and spec.width:
-            await execution.resize(spec.height, spec.width)
+        try:
+            if spec.tty and spec.height and spec.width:
+                await execution.resize(spec.height, spec.width)
+        except BaseException:
+            execution.close()
+            raise
         # Not before the caller has it.
         self._reactor.callLater(0, execution.begin)
         return execution
