@@ -76,6 +76,10 @@ class ExecProcess:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def __del__(self) -> None:
+        """Let go of a process that was found when nobody waited for it any more."""
+        self.close()
+
     def _thd_signal_each(self, belongs_to: Callable[[int], int], number: int) -> None:
         for pid in _all_processes():
             with suppress(ProcessLookupError):  # it ended meanwhile

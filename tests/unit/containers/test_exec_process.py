@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -55,6 +56,18 @@ def test_nothing_stays_open(process: subprocess.Popen[bytes]) -> None:
     """What is not the right process is let go of."""
     before = len(os.listdir("/proc/self/fd"))
     ExecProcess.thd_open(process.pid, CONTAINER)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("seen_as_ours")
+def test_found_too_late(process: subprocess.Popen[bytes]) -> None:
+    """Nothing stays open of a process that was asked for by somebody who waits no more."""
+    before = len(os.listdir("/proc/self/fd"))
+    found = ExecProcess.thd_open(process.pid, CONTAINER)
+    assert found is not None
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del found
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
