@@ -41,7 +41,8 @@ class Options(usage.Options):
     synopsis = "--etcd URLS | --solo [options]"
     longdesc = (
         "Runs jobs in Docker containers on this host, and leads the cluster when elected. "
-        "Every option can also stand in the file that --config names."
+        "Every option can also stand in the file that --config names.\n\n"
+        "Example: flynn-host daemon --solo"
     )
     optFlags: ClassVar[Sequence[Sequence[Any]]] = [
         ["force", None, "End and remove the containers that an earlier instance of this host booted."],

@@ -35,6 +35,14 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert f"\n  flynn-host {name}" in result.output
 
 
+def test_help_of_the_daemon_has_an_example() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "daemon", "--help"], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    told = " ".join(done.stdout.split())
+    assert (done.returncode, "flynn-host daemon --solo" in told) == (0, True), done.stderr
+
+
 def test_help_lists_all_commands_and_the_exit_codes() -> None:
     result = CliRunner().invoke(main, ["--help"], prog_name="flynn-host")
     assert [name for name in commands() if f"\n  {name} " not in result.output] == []
