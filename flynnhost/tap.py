@@ -41,7 +41,7 @@ class Options(usage.Options):
     synopsis = "--etcd URLS | --solo [options]"
     longdesc = (
         "Runs jobs in Docker containers on this host, and leads the cluster when elected. "
-        "Every option can also stand in the file that --config names.\n\n"
+        "Every option can also stand in the file that --config names.\n"
         "Example: flynn-host daemon --solo"
     )
     optFlags: ClassVar[Sequence[Sequence[Any]]] = [
