@@ -109,8 +109,14 @@ def _show_table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
         _show_coloured(columns, items)
     else:
         show_rows(
-            [[each.title for each in columns], *([each.text(item) for each in columns] for item in items)]
+            [[each.title for each in columns], *([_cell(each, item) for each in columns] for item in items)]
         )
+
+
+def _cell(column: Column[T], item: T) -> str:
+    """What is in a table; nothing of it moves the cursor or changes the terminal, whoever wrote it."""
+    text = column.text(item)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def show_rows(rows: Sequence[Sequence[str]]) -> None:
@@ -129,8 +135,8 @@ def _show_coloured(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, len(_GAP), 0, 0))
     for number, column in enumerate(columns):
         # What identifies a row is whole however narrow the terminal is: it is there to be typed.
-        least = None if number else max(map(len, [column.title, *map(column.text, items)]))
+        least = None if number else max(map(len, [column.title, *(_cell(column, item) for item in items)]))
         table.add_column(column.title, no_wrap=True, overflow="ellipsis", min_width=least)
     for item in items:
-        table.add_row(*(Text(each.text(item), style=each.style(item)) for each in columns))
+        table.add_row(*(Text(_cell(each, item), style=each.style(item)) for each in columns))
     Console(highlight=False).print(table)

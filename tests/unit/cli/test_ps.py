@@ -93,3 +93,13 @@ def test_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["ID", "e89fd5c0e8ef", "web"]
     assert [line for line in lines if len(line) > 30] == []
+
+
+@pytest.mark.parametrize("coloured", [True, False])
+def test_control_characters(
+    coloured: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What somebody wrote into a job does nothing to the terminal of who lists it."""
+    monkeypatch.setattr("flynnhost.cli.output.colours_wanted", lambda: coloured)
+    Listing([Column[str]("ID", lambda row: row)], str, str).show(["a\x1b[31mb\rc"], Format.TABLE)
+    assert capsys.readouterr().out.split() == ["ID", "a?[31mb?c"]
