@@ -161,9 +161,7 @@ class ContainerAttachContract:
     @contract
     async def test_input(self, rig: ContainersRig) -> None:
         """What is written reaches the process, and so does the end; then the connection can be closed."""
-        container_id = await rig.containers.create(rig.spec(_CAT, stdin=True))
-        receiver = OutputRecorder()
-        await receiver.attach(rig, container_id)
+        container_id, receiver = await self._cat(rig)
         await rig.containers.start(container_id)
         way = await rig.containers.attach_input(container_id)
         way.write(b"one\n")
@@ -180,9 +178,7 @@ class ContainerAttachContract:
     @contract
     async def test_input_before_the_start(self, rig: ContainersRig) -> None:
         """What is written before the start is read after it, to its end."""
-        container_id = await rig.containers.create(rig.spec(_CAT, stdin=True))
-        receiver = OutputRecorder()
-        await receiver.attach(rig, container_id)
+        container_id, receiver = await self._cat(rig)
         way = await rig.containers.attach_input(container_id)
         way.write(b"early\n")
         way.end()
@@ -204,9 +200,7 @@ class ContainerAttachContract:
     @contract
     async def test_input_closed_at_once(self, rig: ContainersRig) -> None:
         """What was written before is read all the same."""
-        container_id = await rig.containers.create(rig.spec(_CAT, stdin=True))
-        receiver = OutputRecorder()
-        await receiver.attach(rig, container_id)
+        container_id, receiver = await self._cat(rig)
         await rig.containers.start(container_id)
         way = await rig.containers.attach_input(container_id)
         way.write(b"last words\n")
@@ -277,6 +271,13 @@ class ContainerAttachContract:
         await rig.containers.start(container_id)
         await rig.ended(container_id)
         await failing(rig.containers.resize(container_id, 10, 20), ContainerNotRunning)
+
+    async def _cat(self, rig: ContainersRig) -> tuple[str, OutputRecorder]:
+        """A container that gives back what it reads, not started yet, and who takes that."""
+        container_id = await rig.containers.create(rig.spec(_CAT, stdin=True))
+        receiver = OutputRecorder()
+        await receiver.attach(rig, container_id)
+        return container_id, receiver
 
     async def _close(self, way: IInput) -> None:
         closed = way.when_closed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def test_input_that_nobody_reads(host: HostProcess) -> None:
     assert not typing.is_alive()
 
 
-def test_terminal(host: HostProcess) -> None:
+def test_terminal(host: HostProcess, dockerd: Engine) -> None:
     """A terminal is a terminal: it echoes, has the client's size, and Ctrl-C is a signal."""
     job = wire_job("sh", tty=True, stdin=True)
     with attach(host, job, OUT | ERR | IN | STREAM, height=24, width=80) as client:
@@ -132,7 +131,7 @@ def test_terminal(host: HostProcess) -> None:
         client.write(b"until stty size | grep -q '^50 132'; do sleep 0.1; done; echo wi''der\n")
         client.until(b"wider")
         client.write(b"sleep 1000\n")
-        time.sleep(0.3)
+        wait_until(lambda: "sleep 1000" in processes(dockerd, job["id"]), "the command")
         client.write(b"\x03")
         client.write(b"echo af''ter; exit 3\n")
         client.until(b"after")
@@ -242,9 +241,10 @@ def test_clients_that_come_and_go(host: HostProcess) -> None:
     job = shell_job("while :; do echo x; sleep 0.01; done", stdin=True)
     host.api.run(job)
     host.api.running(job)
+    idle = descriptors(host)
     with attach(host, job) as client:
         client.wait_attached()
-    time.sleep(0.5)
+    wait_until(lambda: descriptors(host) <= idle + 2, "the descriptors of the first client to be closed")
     before = descriptors(host), threads(host)
     for number in range(200):
         flags = OUT | STREAM | (LOGS if number % 2 else 0) | (IN if number % 5 == 0 else 0)
@@ -326,7 +326,7 @@ def test_exec_ends_with_its_client(host: HostProcess, dockerd: Engine) -> None:
     job = sleeper()
     host.api.run(job)
     host.api.running(job)
-    counts = []
+    before, started = descriptors(host), 0
     for _ in range(3):
         clients = [AttachClient.exec(host.api, job, "sleep", "1234", stdin=True) for _ in range(5)]
         for client in clients:
@@ -335,10 +335,11 @@ def test_exec_ends_with_its_client(host: HostProcess, dockerd: Engine) -> None:
         for client in clients:
             client.close()
         wait_until(lambda: not _sleeping(dockerd, job["id"]), "the commands to end", 30)
-        time.sleep(0.5)
-        counts.append((descriptors(host), threads(host)))
-    # The first round may start threads that stay.
-    assert counts[2] <= counts[1], counts
+        # The first round may start threads that stay.
+        started = started or threads(host)
+    # What is asked next may have a connection to the engine that stays.
+    wait_until(lambda: descriptors(host) <= before + 4, "the descriptors to be closed")
+    wait_until(lambda: threads(host) <= started, "the threads to end")
 
 
 def _sleeping(dockerd: Engine, job_id: str) -> list[str]:

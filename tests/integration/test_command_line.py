@@ -6,7 +6,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -87,25 +86,19 @@ def test_log_is_whole(host: HostProcess, start: Start) -> None:
     host.api.run(job)
     host.api.ended(job)
     command = start("log", job["id"])
-    time.sleep(1)  # it writes, and is held back by the pipe
+    wait_until(lambda: command.unread >= 32_768, "the pipe to fill up")
     assert command.code is None
     assert ended(command, 120) == 0
     assert command.out == b"123456789012345\n" * (33554432 // 16)
 
 
-def test_listing_a_hundred_jobs_is_quick(host: HostProcess, start: Start) -> None:
+def test_listing_a_hundred_jobs(host: HostProcess, start: Start) -> None:
     jobs = [sleeper() for _ in range(100)]
     host.api.run(*jobs)
     host.api.all_are(jobs, JobStatus.RUNNING)
-    spent = []
-    for _ in range(5):
-        began = time.monotonic()
-        command = start("ps", "-q")
-        wait_until(lambda: command.ended, "the list")  # noqa: B023
-        spent.append(time.monotonic() - began)
-        assert set(command.out.decode().split()) >= {job["id"] for job in jobs}
-    print(f"flynn-host ps with 100 jobs: {min(spent):.3f} s at best, {sorted(spent)[2]:.3f} s in the middle")
-    assert min(spent) < 1.0  # machines that are busy with other tests are slow
+    command = start("ps", "-q")
+    assert ended(command) == 0
+    assert set(command.out.decode().split()) >= {job["id"] for job in jobs}
 
 
 def test_leader_and_hosts(host: HostProcess, start: Start) -> None:
@@ -176,7 +169,6 @@ def test_shell_at_a_terminal(start: Start, host: HostProcess, job_id: str) -> No
 
 def _asked(command: TypedCommand, question: bytes, answer: bytes, times: int = 1) -> bool:
     command.type(question)
-    time.sleep(0.1)
     return command.out.count(answer) >= times
 
 

@@ -74,6 +74,13 @@ class TypedCommand:
         return self._out
 
     @property
+    def unread(self) -> int:
+        """How many bytes wait in the pipe of its stdout."""
+        assert self._process.stdout is not None, "it has no pipe"
+        waiting = fcntl.ioctl(self._process.stdout, termios.FIONREAD, b"\0" * 4)
+        return int.from_bytes(waiting, sys.byteorder)
+
+    @property
     def err(self) -> bytes:
         """What it wrote to stderr so far, which is no terminal."""
         if self._process.stderr is not None:
